@@ -1,0 +1,21 @@
+"""What ``opentelemetry-instrument`` and vLLM load: distro, configurator, plugin."""
+
+from typing import TYPE_CHECKING, Any
+
+from ascend_opentelemetry.distro._distro import AscendDistro
+from ascend_opentelemetry.distro._plugin import vllm_plugin
+from ascend_opentelemetry.distro._role import is_helper
+
+if TYPE_CHECKING:
+    from ascend_opentelemetry.distro._configurator import AscendConfigurator
+
+__all__ = ["AscendConfigurator", "AscendDistro", "is_helper", "vllm_plugin"]
+
+
+def __getattr__(name: str) -> Any:
+    # the SDK is imported where it is configured, not in helper processes
+    if name == "AscendConfigurator":
+        from ascend_opentelemetry.distro._configurator import AscendConfigurator
+
+        return AscendConfigurator
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,53 @@
+"""The configurator: the SDK as its variables say, with our sink in the place of the OTLP batch processor."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry.sdk._configuration import _OTelSDKConfigurator
+
+from ascend_opentelemetry.distro._role import is_helper
+from ascend_opentelemetry.version import __version__
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace.export import SpanExporter
+
+
+class AscendConfigurator(_OTelSDKConfigurator):
+    """Leaves everything to the SDK but the way of spans to their exporters.
+
+    Each exporter, made by the SDK from its variables, gets a sink behind the recorder: SDK spans and records reach it
+    in the same batches.
+    """
+
+    def _configure(self, **kwargs: Any) -> None:
+        if is_helper():
+            return
+        from opentelemetry import trace
+        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+
+        from ascend_opentelemetry._runtime import as_sampler, runtime
+        from ascend_opentelemetry.otlp import OtlpSink, RecordSpanProcessor
+        from ascend_opentelemetry.recorder import recorder
+
+        sinks: list[OtlpSink] = []
+
+        def processor(span_exporter: SpanExporter, *args: Any, **options: Any) -> SpanProcessor:  # noqa: ARG001
+            sinks.append(OtlpSink(span_exporter, Resource.get_empty()))
+            if len(sinks) > 1:  # one processor feeds the queue that all sinks read
+                return SpanProcessor()
+            return RecordSpanProcessor(recorder.emit, recorder.flush, runtime.shutdown)
+
+        attributes = {
+            "telemetry.distro.name": "ascend-opentelemetry",
+            "telemetry.distro.version": __version__,
+            "process.pid": os.getpid(),
+        }
+        super()._configure(export_span_processor=processor, resource_attributes=attributes, **kwargs)
+        provider = trace.get_tracer_provider()
+        if sinks and isinstance(provider, TracerProvider):
+            for sink in sinks:
+                sink.set_resource(provider.resource)
+            runtime.add_traces(list(sinks), as_sampler(provider))

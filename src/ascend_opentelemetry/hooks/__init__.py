@@ -1,0 +1,9 @@
+"""Wrapping functions at import time: sync, async, generator, async generator; install and undo."""
+
+from ascend_opentelemetry.hooks._custom import Custom
+from ascend_opentelemetry.hooks._handler import Handler, Switch, Wrapper
+from ascend_opentelemetry.hooks._install import Installer, Target
+from ascend_opentelemetry.hooks._timer import Timer, Values
+from ascend_opentelemetry.hooks._wrap import is_generator_kind, wrap
+
+__all__ = ["Custom", "Handler", "Installer", "Switch", "Target", "Timer", "Values", "Wrapper", "is_generator_kind", "wrap"]

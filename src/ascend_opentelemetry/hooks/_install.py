@@ -1,0 +1,96 @@
+"""Putting hooks in place when a module is imported, and taking them out again."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import wrapt
+
+_logger = logging.getLogger(__name__)
+
+#: Gives the hook for the function found under a target.
+MakeHook = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+class Target(NamedTuple):
+    """A function to hook: ``module``, dotted ``qualname``, and ``where`` it was asked for (for messages)."""
+
+    module: str
+    qualname: str
+    where: str
+
+    def __str__(self) -> str:
+        return f"{self.module}:{self.qualname}"
+
+
+class _Installed(NamedTuple):
+    owner: Any
+    name: str
+    hook: Any
+    original: Any
+    inherited: bool
+
+
+class Installer:
+    """The hooks of a process.
+
+    A target whose module is not imported yet is hooked right after its import; nothing is imported for it.
+    """
+
+    def __init__(self) -> None:
+        self._installed: list[_Installed] = []
+        self._active = True
+
+    def add(self, target: Target, make_hook: MakeHook, *, missing_ok: bool = False) -> None:
+        """Hook ``target`` now or at its import.
+
+        Args:
+            target: the function.
+            make_hook: called with the plain function once it exists.
+            missing_ok: do not warn when the module has no such attribute.
+        """
+
+        def imported(module: ModuleType) -> None:
+            if self._active:
+                try:
+                    self._install(module, target, make_hook, missing_ok)
+                except Exception as error:  # noqa: BLE001 - a bad symbol must not break an import of the program
+                    _logger.warning("%s: %s cannot be hooked: %s", target.where, target, error)
+
+        wrapt.register_post_import_hook(imported, target.module)
+
+    def _install(self, module: ModuleType, target: Target, make_hook: MakeHook, missing_ok: bool) -> None:
+        *path, name = target.qualname.split(".")
+        owner: Any = module
+        try:
+            for part in path:
+                owner = getattr(owner, part)
+            original = vars(owner)[name] if name in vars(owner) else getattr(owner, name)
+        except AttributeError:
+            if not missing_ok:
+                _logger.warning("%s: %s does not exist in this version; it is left out", target.where, target)
+            return
+        function = original.__func__ if isinstance(original, (staticmethod, classmethod)) else original
+        if not callable(function) or isinstance(function, type):
+            _logger.warning("%s: %s is no function; it is left out", target.where, target)
+            return
+        hook: Any = make_hook(function)
+        if isinstance(original, (staticmethod, classmethod)):
+            hook = type(original)(hook)
+        self._installed.append(_Installed(owner, name, hook, original, name not in vars(owner)))
+        setattr(owner, name, hook)
+
+    def remove_all(self) -> None:
+        """Restore every function that is still ours, the last hook first, and install no more."""
+        self._active = False
+        while self._installed:
+            installed = self._installed.pop()
+            if vars(installed.owner).get(installed.name) is not installed.hook:
+                _logger.warning("%s.%s was replaced by others: left as it is", installed.owner, installed.name)
+            elif installed.inherited:
+                delattr(installed.owner, installed.name)
+            else:
+                setattr(installed.owner, installed.name, installed.original)

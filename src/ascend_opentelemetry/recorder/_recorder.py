@@ -1,0 +1,167 @@
+"""The recorder of a process: where hooks put records and what they ask before they do."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from ascend_opentelemetry.recorder._drain import Drain, Sink
+from ascend_opentelemetry.recorder._record import KIND_INTERNAL, Record, RecordType
+from ascend_opentelemetry.recorder._span import SAMPLED, RecordSpan, RootSampler, getrandbits, random
+
+_logger = logging.getLogger(__name__)
+
+#: Records that wait for the drain; further ones are dropped and counted.
+CAPACITY = 65_536
+
+
+class NativeWindow(Protocol):
+    """What an open native window selects (``native.ProfileConfig`` is one)."""
+
+    @property
+    def profiler_level(self) -> int: ...
+    @property
+    def domain(self) -> frozenset[str]: ...
+
+
+class Recorder:
+    """Queue of records, the switches that hooks read, and the sampling of roots.
+
+    One object a process (``recorder``); it survives a fork, its records do not.
+    """
+
+    def __init__(self) -> None:
+        self.queue: deque[Record] = deque()
+        self.append = self.queue.append
+        #: Something is recorded at all: spans are exported or a native window is open.
+        self.on = False
+        self.traces_on = False
+        #: The open native window, and how many were opened.
+        self.native: NativeWindow | None = None
+        self.windows = 0
+        self.step_ratio = 1.0
+        self.meta: dict[str, str] = {}
+        self.on_meta: Callable[[str, str], None] | None = None
+        self.dropped = 0
+        self._types: list[RecordType] = []
+        self._sampler: RootSampler | None = None
+        self._drain = Drain(self.queue)
+        os.register_at_fork(after_in_child=self._after_fork)
+
+    def register(self, record_type: RecordType) -> RecordType:
+        """Keep the switches of a type up to date."""
+        self._types.append(record_type)
+        self._switch(record_type)
+        return record_type
+
+    def unregister(self, record_type: RecordType) -> None:
+        """Forget a type; its hooks record no more."""
+        if record_type in self._types:
+            self._types.remove(record_type)
+        record_type.on = record_type.native_on = record_type.traces_on = False
+
+    def _switch(self, record_type: RecordType) -> None:
+        window = self.native
+        record_type.native_on = (
+            record_type.native
+            and window is not None
+            and window.profiler_level >= record_type.level
+            and (not window.domain or record_type.domain in window.domain)
+        )
+        record_type.traces_on = record_type.traces and self.traces_on
+        record_type.on = record_type.native_on or record_type.traces_on
+
+    def _switch_all(self) -> None:
+        self.on = self.traces_on or self.native is not None
+        for record_type in self._types:
+            self._switch(record_type)
+
+    def refresh(self, record_type: RecordType) -> None:
+        """Look at the switches again after ``native``, ``domain`` or ``level`` of the type changed."""
+        self._switch(record_type)
+
+    def set_native(self, window: NativeWindow | None) -> None:
+        """Open, change or close (None) the native window."""
+        if window is not None:
+            self.windows += 1
+        self.native = window
+        self._switch_all()
+
+    def set_traces(self, on: bool, sampler: RootSampler | None = None, step_ratio: float = 1.0) -> None:
+        """Switch spans on or off.
+
+        Args:
+            on: whether spans are exported.
+            sampler: asked once a root; None records every root.
+            step_ratio: share (0 to 1) of the roots that are no requests: engine steps and lone timers.
+        """
+        self.traces_on = on
+        self._sampler = sampler
+        self.step_ratio = step_ratio
+        self._switch_all()
+
+    def emit(self, record: Record) -> None:
+        """Queue a record; when the queue is full it is dropped and counted."""
+        if len(self.queue) < CAPACITY:
+            self.append(record)
+        else:
+            self.drop()
+
+    def drop(self) -> None:
+        """Count a record that found the queue full."""
+        if not self.dropped:
+            _logger.warning("%d records wait already: new ones are dropped until the drain has caught up", CAPACITY)
+        self.dropped += 1
+
+    def sample(self, trace_id: int, name: str, kind: int, attributes: Mapping[str, Any]) -> bool:
+        """Ask the configured sampler about a root."""
+        return self._sampler is None or self._sampler(trace_id, name, kind, attributes)
+
+    def sample_step(self) -> bool:
+        """Whether the ratio selects the next root that is no request."""
+        return self.step_ratio >= 1.0 or random.random() < self.step_ratio
+
+    def root(self, record_type: RecordType) -> RecordSpan:
+        """The span of a timer without a parent; one with flags 0 when it is not selected."""
+        trace_id = getrandbits(128)
+        if self.sample_step() and self.sample(trace_id, record_type.name, KIND_INTERNAL, {}):
+            return RecordSpan(trace_id, getrandbits(64), 0, SAMPLED)
+        return RecordSpan(0, 0, 0, 0)
+
+    def set_meta(self, name: str, value: str) -> None:
+        """Note a fact about the process: a row of the native ``Meta`` table."""
+        self.meta[name] = value
+        if self.on_meta is not None:
+            self.on_meta(name, value)
+
+    def start(self, sinks: list[Sink]) -> None:
+        """Start the drain with these sinks."""
+        self._drain.start(sinks)
+
+    def wake(self, export: bool = False) -> None:
+        """Drain now; with ``export`` the exporters send what they hold too."""
+        self._drain.wake(export)
+
+    def flush(self, timeout: float = 5.0) -> bool:
+        """Drain in the calling thread and wait, at most ``timeout`` seconds, until the sinks are done."""
+        return self._drain.flush(timeout)
+
+    def shutdown(self, timeout: float = 5.0) -> None:
+        """Drain, end the sinks and the thread; hooks record no more."""
+        self._drain.shutdown(timeout)
+        self.native = None
+        self.traces_on = False
+        self._switch_all()
+
+    def _after_fork(self) -> None:
+        random.seed()
+        self.queue.clear()
+        self.dropped = 0
+        self._drain.after_fork()
+
+
+recorder = Recorder()
+

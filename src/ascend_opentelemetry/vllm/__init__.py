@@ -1,0 +1,92 @@
+"""Handlers that know vLLM: what each of its functions says about requests, steps, KV cache and execution."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ascend_opentelemetry.hooks import Handler, Wrapper
+from ascend_opentelemetry.recorder import RecordType
+from ascend_opentelemetry.vllm import _kv_cache, _lifecycle, _phases, _requests, _scheduler, _serving, _worker
+
+
+class Hooked(NamedTuple):
+    """A function of vLLM and its handler; hooked wherever it exists, whatever the symbols file says."""
+
+    module: str
+    qualname: str
+    handler: Handler | Wrapper
+
+
+_execute = _scheduler.ExecuteModel()
+_model_runner = _worker.ModelRunner()
+_sample_tokens = _worker.SampleTokens()
+_completion = _serving.Serve("text_completion")
+_chat = _serving.Serve("chat")
+
+#: Source of each: vLLM 0.32.0; what an older version lacks is left out there.
+HOOKED = (
+    Hooked("vllm.v1.engine.async_llm", "AsyncLLM.add_request", _requests.AsyncAddRequest()),
+    Hooked("vllm.v1.engine.output_processor", "OutputProcessor.add_request", _requests.OutputAddRequest()),
+    Hooked("vllm.v1.engine.output_processor", "OutputProcessor.process_outputs", _requests.ProcessOutputs()),
+    Hooked("vllm.v1.engine.output_processor", "OutputProcessor._update_stats_from_finished", _requests.Finished()),
+    Hooked("vllm.v1.engine.output_processor", "OutputProcessor.abort_requests", _requests.AbortRequests()),
+    Hooked("vllm.v1.engine.output_processor", "OutputProcessor.propagate_error", _requests.PropagateError()),
+    Hooked("vllm.entrypoints.openai.completion.serving", "OpenAIServingCompletion.create_completion", _completion),
+    Hooked("vllm.entrypoints.openai.serving_completion", "OpenAIServingCompletion.create_completion", _completion),
+    Hooked("vllm.entrypoints.openai.chat_completion.serving", "OpenAIServingChat.create_chat_completion", _chat),
+    Hooked("vllm.entrypoints.openai.serving_chat", "OpenAIServingChat.create_chat_completion", _chat),
+    Hooked(
+        "vllm.entrypoints.serve.exception_handling.error_response", "create_error_response", _serving.ErrorResponse()
+    ),
+    Hooked("vllm.v1.engine.utils", "shutdown", _lifecycle.StopProcesses()),
+    Hooked("vllm.v1.core.sched.scheduler", "Scheduler.add_request", _scheduler.AddRequest()),
+    Hooked("vllm.v1.core.sched.scheduler", "Scheduler.schedule", _scheduler.Schedule()),
+    Hooked("vllm.v1.core.sched.scheduler", "Scheduler.update_from_output", _scheduler.UpdateFromOutput()),
+    Hooked("vllm.v1.core.sched.scheduler", "Scheduler._preempt_request", _scheduler.PreemptRequest()),
+    Hooked("vllm.v1.core.sched.scheduler", "Scheduler._free_request", _scheduler.FreeRequest()),
+    Hooked("vllm.v1.core.kv_cache_manager", "KVCacheManager.free", _kv_cache.Free()),
+    Hooked("vllm.v1.core.kv_cache_manager", "KVCacheManager.get_computed_blocks", _kv_cache.GetComputedBlocks()),
+    Hooked("vllm.v1.executor.multiproc_executor", "MultiprocExecutor.execute_model", _execute),
+    Hooked("vllm.v1.executor.uniproc_executor", "UniProcExecutor.execute_model", _execute),
+    Hooked("vllm.v1.executor.abstract", "Executor.execute_model", _execute),
+    Hooked("vllm.v1.engine.core", "EngineCoreProc._notify_idle_state_callbacks", _lifecycle.Idle()),
+    Hooked("vllm.v1.engine.core", "EngineCore.shutdown", _lifecycle.EngineShutdown()),
+    Hooked("vllm.v1.executor.multiproc_executor", "WorkerProc.shutdown", _lifecycle.WorkerShutdown()),
+    Hooked("vllm.v1.worker.gpu_model_runner", "GPUModelRunner.execute_model", _model_runner),
+    Hooked("vllm.v1.worker.gpu_model_runner", "GPUModelRunner.sample_tokens", _sample_tokens),
+    Hooked("vllm_ascend.worker.model_runner_v1", "NPUModelRunner.execute_model", _model_runner),
+    Hooked("vllm_ascend.worker.model_runner_v1", "NPUModelRunner.sample_tokens", _sample_tokens),
+    Hooked("vllm.v1.utils", "record_function_or_nullcontext", _worker.RecordFunction()),
+)
+
+#: Name of a built-in handler in the symbols file -> the native rows that naming it asks for.
+NATIVE_TYPES: dict[str, tuple[RecordType, ...]] = {
+    "async_add_request": (_requests.HTTP_REQUEST, _requests.TOKENIZE),
+    "process_outputs": (_requests.HTTP_RESPONSE, _requests.DETOKENIZE),
+    "add_request": (_scheduler.ENQUEUE_TYPE,),
+    "schedule": (_scheduler.SCHEDULE_TYPE,),
+    "kv_free": (_kv_cache.FREE_TYPE,),
+    "get_computed_blocks": (_kv_cache.HIT_TYPE,),
+    "execute_model": (_scheduler.EXECUTE_TYPE,),
+    "model_runner": (_worker.RUNNER_TYPE,),
+    "record_function": tuple(_worker.TAG_TYPES.values()),
+    "data_parallel": (),
+}
+
+#: Every type that the handlers record.
+TYPES: tuple[RecordType, ...] = (
+    *(record_type for types in NATIVE_TYPES.values() for record_type in types),
+    _phases.QUEUE,
+    _phases.PREFILL,
+    _phases.DECODE,
+    _scheduler.STEP_TYPE,
+    _scheduler.UPDATE_TYPE,
+    _serving.ROOT_TYPE,
+    _serving.CHILD_TYPE,
+    _worker.SAMPLE_TYPE,
+)
+
+#: Rows of the native ``Meta`` table before anything is known.
+META = {_scheduler.DP_RANK: _scheduler.UNKNOWN_RANK}
+
+__all__ = ["HOOKED", "META", "NATIVE_TYPES", "TYPES", "Hooked"]

@@ -1,0 +1,302 @@
+"""API server (or the process of ``LLM``): a request from its arrival to its last token."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextvars import ContextVar, Token
+from threading import get_ident
+from time import time_ns
+from typing import Any
+
+from ascend_opentelemetry.recorder import (
+    STATUS_ERROR,
+    NativeRow,
+    Record,
+    RecordType,
+    SpanEvent,
+    SpanExtra,
+    SpanIds,
+    exception_attributes,
+    format_traceparent,
+    recorder,
+)
+from ascend_opentelemetry.vllm._rows import ENGINE, encode, event_row
+from ascend_opentelemetry.vllm._serving import current_scope, request_ids, request_type
+
+
+def _rid_rows(record: Record) -> Iterable[NativeRow]:
+    yield event_row(record[1], record[0].name, record[0].domain, {"rid": record[5]})
+
+
+def _tokenize_rows(record: Record) -> Iterable[NativeRow]:
+    start, end, rid = record[1], record[2], record[5]
+    yield start, end - start, record[0].name, record[0].domain, encode({"type": 2, "rid": rid})
+
+
+def _response_rows(record: Record) -> Iterable[NativeRow]:
+    rid, prompt_tokens, output_tokens = record[5]
+    args = {"rid": rid, "recvTokenSize=": prompt_tokens, "replyTokenSize=": output_tokens}
+    yield event_row(record[1], record[0].name, record[0].domain, args)
+
+
+HTTP_REQUEST = RecordType(ENGINE, "httpReq", native=False, traces=False, rows=_rid_rows)
+TOKENIZE = RecordType(ENGINE, "tokenize", native=False, traces=False, rows=_tokenize_rows)
+DETOKENIZE = RecordType(ENGINE, "detokenize", native=False, traces=False, rows=_rid_rows)
+HTTP_RESPONSE = RecordType(ENGINE, "httpRes", native=False, traces=False, rows=_response_rows)
+
+
+class RequestTrace:
+    """An ``llm_request``: one engine request, or the ``n`` of a request with ``n > 1``."""
+
+    __slots__ = ("arrival", "attributes", "events", "finish_reasons", "first_token", "ids", "open", "output_tokens",
+                 "prompt_tokens", "stats")  # fmt: skip
+
+    def __init__(self, arrival: int, prompt_tokens: int, attributes: dict[str, Any]) -> None:
+        self.arrival = arrival
+        self.prompt_tokens = prompt_tokens
+        self.attributes = attributes
+        self.ids: SpanIds | None = None
+        #: Children without an end.
+        self.open = int(attributes.get("gen_ai.request.choice.count", 1))
+        self.first_token = 0
+        self.output_tokens = 0
+        self.finish_reasons: dict[int, str] = {}
+        self.events: list[SpanEvent] = []
+        self.stats: Any = None
+
+
+class Child:
+    """One engine request of an ``llm_request``."""
+
+    __slots__ = ("index", "request", "rid")
+
+    def __init__(self, request: RequestTrace, rid: str, index: int) -> None:
+        self.request = request
+        self.rid = rid
+        self.index = index
+
+
+class RequestTracker:
+    """All open requests of this process."""
+
+    def __init__(self) -> None:
+        self.children: dict[str, Child] = {}
+        #: Children that wait for their first token: the only ones looked at after a step.
+        self.waiting: set[str] = set()
+        self._parents: dict[str, RequestTrace] = {}
+
+    def add(self, request: Any, parent: Any, index: int, headers: Mapping[str, str] | None) -> None:
+        """Take over vLLM's ``EngineCoreRequest`` before it is sent; gives it the ``traceparent`` of its span."""
+        external: str = request.external_req_id or request.request_id
+        trace = self._parents.get(parent.request_id) if parent is not None else None
+        if trace is None:
+            trace = self._open(request, parent, external, headers)
+        rid = external if parent is None else f"{index}_{external}"
+        self.children[request.request_id] = Child(trace, rid, index)
+        self.waiting.add(request.request_id)
+        if trace.ids is not None:
+            # a new dict: the children of one request share theirs
+            traceparent = format_traceparent(trace.ids[0], trace.ids[1], trace.ids[3])
+            request.trace_headers = {**(request.trace_headers or {}), "traceparent": traceparent}
+        elif recorder.traces_on:
+            request.trace_headers = {**(request.trace_headers or {}), "traceparent": f"00-{1:032x}-{1:016x}-00"}
+        now, thread = time_ns(), get_ident()
+        if HTTP_REQUEST.native_on:
+            recorder.emit((HTTP_REQUEST, trace.arrival, trace.arrival, thread, None, rid, None))
+        if TOKENIZE.native_on:
+            recorder.emit((TOKENIZE, trace.arrival, now, thread, None, rid, None))
+
+    def _open(self, request: Any, parent: Any, external: str, headers: Mapping[str, str] | None) -> RequestTrace:
+        scope = current_scope()
+        params = parent.sampling_params if parent is not None else request.sampling_params
+        attributes: dict[str, Any] = {
+            "gen_ai.operation.name": scope.operation if scope else "text_completion" if params else "embeddings",
+            "gen_ai.provider.name": "vllm",
+            "gen_ai.request.id": external,
+        }
+        if scope is not None:
+            scope.reported = True
+            if scope.model is not None:
+                attributes["gen_ai.request.model"] = scope.model
+        if params is not None:
+            attributes["gen_ai.request.temperature"] = params.temperature
+            attributes["gen_ai.request.top_p"] = params.top_p
+            attributes["gen_ai.request.max_tokens"] = params.max_tokens
+            attributes["gen_ai.request.choice.count"] = params.n
+        trace = RequestTrace(int(request.arrival_time * 1e9), len(request.prompt_token_ids or ()), attributes)
+        if recorder.traces_on:
+            trace.ids = request_ids(headers, attributes)
+        if parent is not None:
+            self._parents[parent.request_id] = trace
+        return trace
+
+    def first_tokens(self, outputs: Iterable[Any]) -> None:
+        """Before ``process_outputs``: note requests whose first token is among these ``EngineCoreOutput``."""
+        now = time_ns()
+        for output in outputs:
+            if output.request_id in self.waiting and output.new_token_ids:
+                self.waiting.discard(output.request_id)
+                child = self.children[output.request_id]
+                if not child.request.first_token:
+                    child.request.first_token = now
+                if DETOKENIZE.native_on:
+                    recorder.emit((DETOKENIZE, now, now, get_ident(), None, child.rid, None))
+
+    def finish(self, state: Any, reason: Any) -> None:
+        """A child has its last token (``RequestState``, ``FinishReason``)."""
+        child = self.children.pop(state.request_id, None)
+        if child is None:
+            return
+        self.waiting.discard(state.request_id)
+        tokens = 0 if state.detokenizer is None else state.detokenizer.num_output_tokens()
+        if HTTP_RESPONSE.native_on:
+            now = time_ns()
+            values = (child.rid, child.request.prompt_tokens, tokens)
+            recorder.emit((HTTP_RESPONSE, now, now, get_ident(), None, values, None))
+        child.request.output_tokens += tokens
+        child.request.stats = state.stats
+        reason = str(reason)
+        self._close(child, reason, "the engine reported an error" if reason == "error" else None, None)
+
+    def abort(self, request_ids: Iterable[str]) -> None:
+        """The client went away, or vLLM gave up (internal ids)."""
+        for request_id in request_ids:
+            child = self.children.pop(request_id, None)
+            if child is not None:
+                self.waiting.discard(request_id)
+                self._close(child, "abort", "aborted before the last token", None)
+
+    def fail(self, error: BaseException) -> None:
+        """The engine died: every open request failed."""
+        for request_id in list(self.children):
+            self.waiting.discard(request_id)
+            self._close(self.children.pop(request_id), "error", str(error) or type(error).__qualname__, error)
+        recorder.wake(export=True)
+
+    def _close(self, child: Child, reason: str, message: str | None, error: BaseException | None) -> None:
+        trace = child.request
+        trace.finish_reasons[child.index] = reason
+        if message is not None:
+            trace.attributes["error.type"] = type(error).__qualname__ if error is not None else reason
+        if error is not None and not trace.events:
+            trace.events.append(("exception", time_ns(), tuple(exception_attributes(error).items())))
+        trace.open -= 1
+        if trace.open > 0:
+            return
+        if len(trace.finish_reasons) > 1 or trace.attributes.get("gen_ai.request.choice.count", 1) != 1:
+            self._parents = {key: value for key, value in self._parents.items() if value is not trace}
+        if trace.ids is not None:
+            self._emit(trace, message)
+        if not self.children:
+            recorder.wake(export=True)
+
+    @staticmethod
+    def _emit(trace: RequestTrace, message: str | None) -> None:
+        now = time_ns()
+        attributes = trace.attributes
+        attributes["gen_ai.usage.input_tokens"] = trace.prompt_tokens
+        attributes["gen_ai.usage.output_tokens"] = trace.output_tokens
+        attributes["gen_ai.response.finish_reasons"] = [
+            reason for _, reason in sorted(trace.finish_reasons.items())
+        ]
+        attributes["gen_ai.latency.e2e"] = (now - trace.arrival) / 1e9
+        if trace.first_token:
+            attributes["gen_ai.latency.time_to_first_token"] = (trace.first_token - trace.arrival) / 1e9
+            trace.events.append(("first token", trace.first_token, ()))
+        stats = trace.stats
+        if stats is not None and stats.scheduled_ts and len(trace.finish_reasons) == 1:
+            attributes["gen_ai.latency.time_in_queue"] = stats.scheduled_ts - stats.queued_ts
+            attributes["gen_ai.latency.time_in_model_prefill"] = stats.first_token_ts - stats.scheduled_ts
+            attributes["gen_ai.latency.time_in_model_decode"] = stats.last_token_ts - stats.first_token_ts
+            attributes["gen_ai.latency.time_in_model_inference"] = stats.last_token_ts - stats.scheduled_ts
+        assert trace.ids is not None
+        extra = SpanExtra(STATUS_ERROR if message else 0, message or "", events=tuple(trace.events))
+        record_type = request_type(trace.ids)
+        recorder.emit((record_type, trace.arrival, now, get_ident(), trace.ids, tuple(attributes.items()), extra))
+
+
+tracker = RequestTracker()
+
+_incoming: ContextVar[Mapping[str, str] | None] = ContextVar("ascend_otel_incoming", default=None)
+
+
+class AsyncAddRequest:
+    """``AsyncLLM.add_request(..., trace_headers=)``: keeps the client's headers, which vLLM drops when it is not
+    tracing itself (and warns about)."""  # noqa: D205, D209
+
+    switch = recorder
+
+    def enter(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Token[Any]:
+        headers = kwargs.get("trace_headers")
+        if headers and isinstance(kwargs, dict) and args[0].observability_config.otlp_traces_endpoint is None:
+            kwargs["trace_headers"] = None
+        return _incoming.set(headers)
+
+    def exit(self, state: Token[Any], args: Any, kwargs: Any, result: Any, error: Any) -> None:  # noqa: ARG002
+        _incoming.reset(state)
+
+
+class OutputAddRequest:
+    """``OutputProcessor.add_request(request, prompt, parent_req, request_index, queue)``: once an engine request."""
+
+    switch = recorder
+
+    def enter(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        given = dict(zip(("self", "request", "prompt", "parent_req", "request_index"), args, strict=False)) | kwargs
+        request = given["request"]
+        if request.request_id not in given["self"].request_states:  # else an update of a streamed input
+            tracker.add(request, given.get("parent_req"), given.get("request_index", 0), _incoming.get())
+
+    def exit(self, state: None, args: Any, kwargs: Any, result: Any, error: Any) -> None: ...
+
+
+class ProcessOutputs:
+    """``OutputProcessor.process_outputs(engine_core_outputs, ...)``: once a step."""
+
+    switch = recorder
+
+    def enter(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        if tracker.waiting:
+            tracker.first_tokens(args[1] if len(args) > 1 else kwargs["engine_core_outputs"])
+
+    def exit(self, state: None, args: tuple[Any, ...], kwargs: Mapping[str, Any], result: Any, error: Any) -> None:  # noqa: ARG002
+        if DETOKENIZE.native_on:
+            outputs = args[1] if len(args) > 1 else kwargs["engine_core_outputs"]
+            if outputs:
+                now = time_ns()
+                ids = [output.request_id for output in outputs]
+                recorder.emit((DETOKENIZE, now, now, get_ident(), None, ids, None))
+
+
+class Finished:
+    """``OutputProcessor._update_stats_from_finished(req_state, finish_reason, ...)``: once a finished request."""
+
+    switch = recorder
+
+    def enter(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        state = args[1] if len(args) > 1 else kwargs["req_state"]
+        tracker.finish(state, args[2] if len(args) > 2 else kwargs["finish_reason"])
+
+    def exit(self, state: None, args: Any, kwargs: Any, result: Any, error: Any) -> None: ...
+
+
+class AbortRequests:
+    """``OutputProcessor.abort_requests(ids, ...) -> internal ids``."""
+
+    switch = recorder
+
+    def enter(self, args: Any, kwargs: Any) -> None: ...
+
+    def exit(self, state: None, args: Any, kwargs: Any, result: Any, error: Any) -> None:  # noqa: ARG002
+        tracker.abort(result or ())
+
+
+class PropagateError:
+    """``OutputProcessor.propagate_error(e)``: the engine is dead."""
+
+    switch = recorder
+
+    def enter(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        tracker.fail(args[1] if len(args) > 1 else kwargs["e"])
+
+    def exit(self, state: None, args: Any, kwargs: Any, result: Any, error: Any) -> None: ...

@@ -1,0 +1,174 @@
+"""API server: the HTTP request around an engine request, and requests that never reach the engine."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextvars import ContextVar
+from threading import get_ident
+from time import time_ns
+from typing import Any
+
+from opentelemetry import propagate, trace
+from opentelemetry.trace import SpanContext
+
+from ascend_opentelemetry.recorder import (
+    KIND_INTERNAL,
+    KIND_SERVER,
+    SAMPLED,
+    STATUS_ERROR,
+    SpanExtra,
+    SpanIds,
+    exception_attributes,
+    getrandbits,
+    recorder,
+)
+from ascend_opentelemetry.vllm._phases import REQUEST
+from ascend_opentelemetry.vllm._types import traced_type
+
+_logger = logging.getLogger(__name__)
+
+#: Both kinds of ``llm_request``: a root is what its caller asked a server for.
+ROOT_TYPE = traced_type(REQUEST, "llm_request", kind=KIND_SERVER)
+CHILD_TYPE = traced_type(REQUEST, "llm_request", kind=KIND_INTERNAL)
+
+
+class Scope:
+    """One call of an OpenAI serving function; tasks that it starts see the same object."""
+
+    __slots__ = ("headers", "model", "operation", "reported", "start", "trace_id")
+
+    def __init__(self, operation: str, model: str | None, headers: Mapping[str, str]) -> None:
+        self.operation = operation
+        self.model = model
+        self.headers = headers
+        self.start = time_ns()
+        #: An ``llm_request`` exists for it, made by the engine request or by an error.
+        self.reported = False
+        #: Shared by the roots of one HTTP request (a list of prompts), when nothing is above them.
+        self.trace_id = 0
+
+
+_scope: ContextVar[Scope | None] = ContextVar("ascend_otel_scope", default=None)
+
+
+def current_scope() -> Scope | None:
+    """The serving call that the calling task works for."""
+    return _scope.get()
+
+
+def request_ids(headers: Mapping[str, str] | None, attributes: Mapping[str, Any]) -> SpanIds | None:
+    """Ids of a new ``llm_request``: below the current span, else below the client's, else a root.
+
+    Args:
+        headers: of the client; read by the configured propagators.
+        attributes: known now, for the sampler.
+
+    Returns:
+        The ids; None if the request is not sampled.
+    """
+    parent: SpanContext = trace.get_current_span().get_span_context()
+    if not parent.is_valid and headers:
+        parent = trace.get_current_span(propagate.extract(headers)).get_span_context()
+    if parent.is_valid:
+        sampled = bool(parent.trace_flags & SAMPLED)
+        return (parent.trace_id, getrandbits(64), parent.span_id, int(parent.trace_flags)) if sampled else None
+    scope = _scope.get()
+    trace_id = scope.trace_id if scope is not None and scope.trace_id else getrandbits(128)
+    if scope is not None:
+        scope.trace_id = trace_id
+    if not recorder.sample(trace_id, "llm_request", KIND_SERVER, attributes):
+        return None
+    return trace_id, getrandbits(64), 0, SAMPLED
+
+
+def request_type(ids: SpanIds) -> Any:
+    """The record type of an ``llm_request`` with these ids."""
+    return CHILD_TYPE if ids[2] else ROOT_TYPE
+
+
+def _report(scope: Scope, error_type: str, message: str, error: BaseException | None, status: int | None) -> None:
+    """Record an ``llm_request`` for a request that was refused before the engine saw it."""
+    scope.reported = True
+    attributes: dict[str, Any] = {"gen_ai.operation.name": scope.operation, "gen_ai.provider.name": "vllm"}
+    if scope.model is not None:
+        attributes["gen_ai.request.model"] = scope.model
+    attributes["error.type"] = error_type
+    if status is not None:
+        attributes["http.response.status_code"] = status
+    ids = request_ids(scope.headers, attributes)
+    if ids is None:
+        return
+    now = time_ns()
+    events = () if error is None else (("exception", now, tuple(exception_attributes(error).items())),)
+    extra = SpanExtra(STATUS_ERROR, message, events=events)
+    recorder.emit((request_type(ids), scope.start, now, get_ident(), ids, tuple(attributes.items()), extra))
+
+
+class Serve:
+    """``create_completion(request, raw_request)`` and its like."""
+
+    def __init__(self, operation: str) -> None:
+        self._operation = operation
+
+    def wrap(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        async def hook(*args: Any, **kwargs: Any) -> Any:
+            scope = self._enter(args, kwargs) if ROOT_TYPE.on else None
+            try:
+                result = await original(*args, **kwargs)
+            except Exception as error:
+                if scope is not None:
+                    _refused(scope, error)
+                raise
+            if scope is not None and isinstance(result, AsyncGenerator):
+                return _stream(scope, result)
+            return result
+
+        return hook
+
+    def _enter(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Scope:
+        request = args[1] if len(args) > 1 else kwargs.get("request")
+        raw = args[2] if len(args) > 2 else kwargs.get("raw_request")
+        scope = Scope(self._operation, getattr(request, "model", None), getattr(raw, "headers", {}))
+        _scope.set(scope)
+        return scope
+
+
+async def _stream(scope: Scope, chunks: AsyncGenerator[Any, None]) -> AsyncGenerator[Any, None]:
+    """The engine request of a stream starts with its first chunk, in the task that sends the response."""
+    _scope.set(scope)
+    try:
+        async for chunk in chunks:
+            yield chunk
+    finally:
+        await chunks.aclose()
+
+
+def _refused(scope: Scope, error: Exception) -> None:
+    try:
+        # the exception handler runs in another task, without this scope: it finds the mark
+        error.__dict__["ascend_otel_reported"] = True
+        if not scope.reported:
+            _report(scope, type(error).__qualname__, str(error) or type(error).__qualname__, error, None)
+    except Exception:  # noqa: BLE001 - the server answers with the first error
+        _logger.warning("an error of a request is not recorded", exc_info=True)
+
+
+class ErrorResponse:
+    """``create_error_response(message or exception, ...)``: every refusal goes through it."""
+
+    switch = ROOT_TYPE
+
+    def enter(self, args: Any, kwargs: Any) -> None: ...
+
+    def exit(self, state: None, args: tuple[Any, ...], kwargs: Mapping[str, Any], result: Any, error: Any) -> None:  # noqa: ARG002
+        cause = args[0] if args else kwargs.get("message")
+        scope = _scope.get()
+        if error is not None or getattr(cause, "ascend_otel_reported", False) or (scope and scope.reported):
+            return
+        if scope is None:  # refused before the serving function: a body that does not parse
+            scope = Scope("unknown", None, {})
+            _scope.set(scope)
+        info = getattr(result, "error", result)
+        exception = cause if isinstance(cause, BaseException) else None
+        _report(scope, str(info.type), str(info.message), exception, int(info.code))

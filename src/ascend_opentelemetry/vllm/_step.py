@@ -1,0 +1,104 @@
+"""What is kept of one engine step, and its expansion into request lists."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ascend_opentelemetry.recorder import SpanIds, SpanLink
+from ascend_opentelemetry.vllm._rows import encode
+
+#: ``request id, prompt tokens, steps it was scheduled in`` of requests that ran before the native window opened.
+Snapshot = Sequence[tuple[str, int, int]]
+
+
+class Step:
+    """One call of ``Scheduler.schedule`` that scheduled tokens, until its ``update_from_output``.
+
+    ``scheduled`` and ``cached`` are the scheduler's own objects: it replaces them and never changes them.
+    """
+
+    __slots__ = (
+        "allocated", "batch_type", "cached", "executing", "finished", "free", "ids", "links", "mono", "new",
+        "preempted", "resumed", "rid_json", "running", "scheduled", "snapshot", "start", "tokens", "total", "waiting",
+    )  # fmt: skip
+
+    def __init__(self, start: int, mono: int, ids: SpanIds | None, output: Any) -> None:
+        self.start = start
+        self.mono = mono
+        #: Ids of the ``engine.step`` span; None when the step is not traced.
+        self.ids = ids
+        self.links: list[SpanLink] = []
+        self.scheduled: Mapping[str, int] = output.num_scheduled_tokens
+        self.tokens: int = output.total_num_scheduled_tokens
+        self.cached = output.scheduled_cached_reqs
+        self.new = [
+            (new.req_id, len(new.prompt_token_ids) if new.prompt_token_ids is not None else 0, new.num_computed_tokens)
+            for new in output.scheduled_new_reqs
+        ]
+        self.finished: Iterable[str] = output.finished_req_ids
+        self.preempted: Sequence[str] = ()
+        self.resumed: Sequence[str] = sorted(resumed_ids(self.cached))
+        self.snapshot: Snapshot | None = None
+        self.running = self.waiting = self.total = self.free = self.allocated = 0
+        #: Set by the execute hook until the model's result is there.
+        self.executing: Any = None
+        # filled by the drain
+        self.rid_json: str | None = None
+        self.batch_type = ""
+
+
+def resumed_ids(cached: Any) -> Iterable[str]:
+    """Ids of preempted requests that run again in this step (``CachedRequestData``)."""
+    resumed = getattr(cached, "resumed_req_ids", None)
+    if resumed is not None:
+        return resumed
+    flags = getattr(cached, "resumed_from_preemption", ())  # a list of flags up to vLLM 0.11
+    return [request_id for request_id, flag in zip(cached.req_ids, flags, strict=False) if flag]
+
+
+class Expander:
+    """Turns steps into request lists. Lives in the drain: one thread, steps in order."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, list[int]] = {}
+
+    def expand(self, step: Step) -> str:
+        """The ``rid`` JSON of a step, the same text for every row of it; sets ``batch_type`` too.
+
+        ``iter`` counts the steps of a request from 0; ``type`` is 0 (prefill) until the whole prompt is computed.
+        """
+        if step.rid_json is not None:
+            return step.rid_json
+        known = self._known
+        if step.snapshot is not None:
+            known.clear()
+            known.update((request_id, [prompt, steps]) for request_id, prompt, steps in step.snapshot)
+        for request_id in step.finished:
+            known.pop(request_id, None)
+        computed_by: dict[str, int] = dict(zip(step.cached.req_ids, step.cached.num_computed_tokens, strict=False))
+        for request_id, prompt, computed in step.new:
+            known[request_id] = [prompt, 0]
+            computed_by[request_id] = computed
+        objects: list[dict[str, Any]] = []
+        kinds = set[int]()
+        for request_id, tokens in step.scheduled.items():
+            entry = known.setdefault(request_id, [0, 1])
+            computed = computed_by.get(request_id, 0)
+            kind = 0 if computed < entry[0] else 1
+            kinds.add(kind)
+            objects.append(
+                {
+                    "rid": request_id,
+                    "iter": entry[1],
+                    "type": kind,
+                    "num_scheduled_tokens": tokens,
+                    "num_prompt_tokens": entry[0],
+                    "num_computed_tokens": computed,
+                }
+            )
+            entry[1] += 1
+        # with a blank: the analyzer's own spelling of a mixed batch
+        step.batch_type = "Prefill, Decode" if len(kinds) == 2 else "Decode" if 1 in kinds else "Prefill"
+        step.rid_json = encode(objects)
+        return step.rid_json

@@ -1,0 +1,163 @@
+"""Worker: the model runner's step, below the step of EngineCore."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
+from threading import get_ident
+from time import monotonic_ns, time_ns
+from typing import Any
+
+from ascend_opentelemetry.recorder import (
+    NativeRow,
+    Record,
+    RecordSpan,
+    RecordType,
+    SpanIds,
+    child,
+    detach,
+    make_current,
+    open_span,
+    recorder,
+)
+from ascend_opentelemetry.vllm._rows import EXECUTE, encode, id_objects, span_row
+from ascend_opentelemetry.vllm._scheduler import STEP_ATTRIBUTE, note_rank
+
+
+def _runner_rows(record: Record) -> Iterable[NativeRow]:
+    yield span_row(record[1], record[2], record[0].name, record[0].domain, id_objects(record[5]), {})
+
+
+def _tag_rows(record: Record) -> Iterable[NativeRow]:
+    rid_json = encode(list(record[5]))
+    yield span_row(record[1], record[2], record[0].name, record[0].domain, rid_json, {})
+
+
+def _batch_size(record: Record) -> Iterable[tuple[str, Any]]:
+    yield "vllm.step.batch_size", len(record[5])
+
+
+RUNNER_TYPE = RecordType(EXECUTE, "modelRunnerExec", native=False, rows=_runner_rows, attributes=_batch_size)
+SAMPLE_TYPE = RecordType(EXECUTE, "sample_tokens", native=False, attributes=_batch_size)
+
+#: ``record_function_or_nullcontext`` tags of a model runner -> name of the span. vLLM puts its own before them.
+TAGS = (
+    "preprocess", "prepare input", "forward", "postprocess", "post process", "sample", "sample_token", "bookkeep",
+    "draft", "draft_token", "EPLB weight D2D", "EPLB update", "async_state_update",
+)  # fmt: skip
+TAG_TYPES = {
+    tag: RecordType(EXECUTE, tag, native=False, rows=_tag_rows, attributes=_batch_size) for tag in TAGS
+}
+
+
+class _Current:
+    """The step that this worker's model runner is in; one thread executes steps, strictly one after the other."""
+
+    ids: SpanIds | None = None
+    scheduled: Mapping[str, int] = {}
+    depth = 0
+
+
+current = _Current()
+
+
+class ModelRunner:
+    """``execute_model(scheduler_output, ...)`` of a model runner, its base class included: one span a step."""
+
+    switch = recorder
+
+    def enter(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        current.depth += 1
+        if current.depth > 1:
+            return None
+        note_rank(args[0].vllm_config)
+        output = args[1] if len(args) > 1 else kwargs["scheduler_output"]
+        current.scheduled = output.num_scheduled_tokens
+        current.ids = getattr(output, STEP_ATTRIBUTE, None)
+        if not output.total_num_scheduled_tokens:
+            recorder.wake(export=True)  # the last request has ended
+            return None
+        span = child(current.ids)
+        return span, make_current(span) if recorder.traces_on else None, time_ns(), monotonic_ns()
+
+    def exit(self, state: Any, args: Any, kwargs: Any, result: Any, error: Any) -> None:  # noqa: ARG002
+        current.depth -= 1
+        if state is not None:
+            _end(RUNNER_TYPE, state, error)
+
+
+class SampleTokens:
+    """``sample_tokens(grammar_output)`` of a model runner: belongs to the step executed last."""
+
+    switch = recorder
+
+    def enter(self, args: Any, kwargs: Any) -> Any:  # noqa: ARG002
+        current.depth += 1
+        if current.depth > 1 or not recorder.traces_on:
+            return None
+        span = child(current.ids)
+        return span, make_current(span), time_ns(), monotonic_ns()
+
+    def exit(self, state: Any, args: Any, kwargs: Any, result: Any, error: Any) -> None:  # noqa: ARG002
+        current.depth -= 1
+        if state is not None:
+            _end(SAMPLE_TYPE, state, error)
+
+
+def _end(record_type: RecordType, state: tuple[RecordSpan, Any, int, int], error: BaseException | None) -> None:
+    span, token, start, mono = state
+    if token is not None:
+        detach(token)
+    traced = bool(span.flags)
+    if traced or record_type.native_on:
+        if error is not None and traced:
+            span.failed(error)
+        ids = span.ids if traced else None
+        end = start + monotonic_ns() - mono
+        recorder.emit((record_type, start, end, get_ident(), ids, current.scheduled, span.extra()))
+
+
+class _Tagged:
+    """vLLM's context manager, timed."""
+
+    __slots__ = ("_inner", "_mono", "_span", "_start", "_type")
+
+    def __init__(self, record_type: RecordType, inner: AbstractContextManager[Any]) -> None:
+        self._type = record_type
+        self._inner = inner
+
+    def __enter__(self) -> Any:
+        self._span = open_span(self._type, recorder.root) if self._type.traces_on else None
+        self._start = time_ns()
+        self._mono = monotonic_ns()
+        return self._inner.__enter__()
+
+    def __exit__(self, *exc: Any) -> bool | None:
+        suppressed = self._inner.__exit__(*exc)
+        mono = monotonic_ns()
+        span, record_type = self._span, self._type
+        if span is not None:
+            detach(span.token)
+        traced = span is not None and span.flags
+        if traced or record_type.native_on:
+            ids = span.ids if span is not None and traced else None
+            end = self._start + mono - self._mono
+            recorder.emit((record_type, self._start, end, get_ident(), ids, current.scheduled, None))
+        return suppressed
+
+
+class RecordFunction:
+    """``record_function_or_nullcontext(name)``: the phases that vLLM marks in its model runner."""
+
+    switch = recorder
+
+    def wrap(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        types = {f"gpu_model_runner: {tag}": record_type for tag, record_type in TAG_TYPES.items()} | TAG_TYPES
+
+        def record_function_or_nullcontext(name: str) -> AbstractContextManager[Any]:
+            record_type = types.get(name)
+            if record_type is None or not record_type.on:
+                return original(name)
+            return _Tagged(record_type, original(name))
+
+        return record_function_or_nullcontext
