@@ -1,0 +1,36 @@
+# Python 3.11 and make are enough: each environment is built once in the user's cache.
+PYTHON ?= python3
+DEV = dev=$$($(PYTHON) -m devtools.dev_env) &&
+VLLM = vllm=$$($(PYTHON) -m devtools.vllm_env) &&
+# a folder without tests yet (status 5) is no failure
+PYTEST = -m pytest $(PYTEST_ARGS)
+NONE_YET = || [ $$? -eq 5 ]
+
+.PHONY: demo test lint unit integration e2e bench lock clean
+
+demo: ## a real server, a few requests, and the traces and native files they leave
+	@$(PYTHON) -m devtools.demo
+
+test: lint unit integration e2e ## everything that CI runs
+
+lint: ## style, format, types
+	@$(DEV) $$dev -m ruff check . && $$dev -m ruff format --check . && $$dev -m pyright --pythonpath $$dev
+
+unit: ## tests without vLLM
+	@$(DEV) $$dev $(PYTEST) tests/unit $(NONE_YET)
+
+integration: ## tests with several parts of the package, and vLLM in one process
+	@$(VLLM) ASCEND_OTEL_TEST_VLLM=1 $$vllm $(PYTEST) tests/integration $(NONE_YET)
+
+e2e: ## tests with the real server
+	@$(VLLM) ASCEND_OTEL_TEST_VLLM=1 $$vllm $(PYTEST) tests/e2e $(NONE_YET)
+
+bench: ## benchmarks of the hot path and of a served model
+	@$(VLLM) $$vllm -m benchmarks
+
+lock: ## new pins for devtools/locks
+	@$(PYTHON) -m devtools.lock
+
+clean: ## outputs in this folder; the cached environments stay
+	rm -rf build dist demo-output .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,34 @@
+"""Native ``ms_service_profiler`` files: config JSON, profile session, SQLite writer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ascend_opentelemetry.native._args import encode_args, is_reserved
+from ascend_opentelemetry.native._config import ConfigError, Problem, ProfileConfig, field_table, parse
+from ascend_opentelemetry.native._sink import NativeSink, NativeState
+
+if TYPE_CHECKING:
+    from ascend_opentelemetry.native._exporter import MsServiceProfilerSpanExporter
+
+__all__ = [
+    "ConfigError",
+    "MsServiceProfilerSpanExporter",
+    "NativeSink",
+    "NativeState",
+    "Problem",
+    "ProfileConfig",
+    "encode_args",
+    "field_table",
+    "is_reserved",
+    "parse",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # the exporter needs the OpenTelemetry SDK, which a process without it must not import
+    if name == "MsServiceProfilerSpanExporter":
+        from ascend_opentelemetry.native._exporter import MsServiceProfilerSpanExporter
+
+        return MsServiceProfilerSpanExporter
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

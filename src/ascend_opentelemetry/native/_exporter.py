@@ -1,0 +1,80 @@
+"""OpenTelemetry SDK spans as rows of the native file."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+
+from ascend_opentelemetry.environment_variables import SERVICE_PROF_CONFIG_PATH
+from ascend_opentelemetry.native._args import encode_args
+from ascend_opentelemetry.native._config import ProfileConfig
+from ascend_opentelemetry.native._window import Window
+from ascend_opentelemetry.native._writer import storable
+from ascend_opentelemetry.recorder._record import LEVEL_INFO
+
+
+class MsServiceProfilerSpanExporter(SpanExporter):
+    """Writes each span as a row of ``ms_service_*.db`` while the file of ``SERVICE_PROF_CONFIG_PATH`` enables it.
+
+    The domain is the instrumentation scope without ``ascend_opentelemetry.``; rows have level INFO and the thread that
+    exports. Does nothing when the variable is not set.
+    """
+
+    def __init__(self) -> None:
+        path = os.environ.get(SERVICE_PROF_CONFIG_PATH)
+        self._window = Window(path, _ignore) if path else None
+        self._start()
+
+    def _start(self) -> None:
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        window = self._window
+        if window is None:
+            return SpanExportResult.SUCCESS
+        if self._pid != os.getpid():
+            self._start()
+            window.after_fork()
+        with self._lock:
+            window.poll()
+            writer = window.writer
+            if writer is None:
+                return SpanExportResult.SUCCESS
+            for span in spans:
+                self._add(window, span)
+            window.commit()
+            return SpanExportResult.FAILURE if writer.failed else SpanExportResult.SUCCESS
+
+    def _add(self, window: Window, span: ReadableSpan) -> None:
+        config, writer, start, end = window.config, window.writer, span.start_time, span.end_time
+        if config is None or writer is None or start is None or end is None:
+            return
+        scope = span.instrumentation_scope
+        domain = "" if scope is None else storable(scope.name.removeprefix("ascend_opentelemetry."))
+        if start < window.opened_ns or end > window.closed_ns or not config.selects(domain, LEVEL_INFO):
+            return
+        tid = threading.get_native_id()
+        if tid not in writer.threads:
+            writer.add_thread(tid, domain)
+        args = encode_args((span.attributes or {}).items(), True, user=True)
+        writer.rows.append((start, end - start, storable(span.name), tid, domain, args, end, tid))
+
+    def force_flush(self, timeout_millis: int = 30000) -> bool:  # noqa: ARG002 - the SDK's signature
+        if self._window is None:
+            return True
+        with self._lock:
+            return self._window.commit()
+
+    def shutdown(self) -> None:
+        if self._window is not None:
+            with self._lock:
+                self._window.shutdown()
+
+
+def _ignore(config: ProfileConfig | None) -> None:
+    del config

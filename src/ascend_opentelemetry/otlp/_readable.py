@@ -1,0 +1,112 @@
+"""Records -> ``ReadableSpan``, for exporters that take nothing else."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from opentelemetry.sdk.trace import Event, ReadableSpan
+from opentelemetry.sdk.util import BoundedList
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
+
+from ascend_opentelemetry.otlp._sdk_span import SDK_SPAN, attributes_of
+from ascend_opentelemetry.otlp._span import REMOTE
+from ascend_opentelemetry.recorder._record import STATUS_ERROR, SpanExtra
+from ascend_opentelemetry.version import __version__
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.resources import Resource
+
+    from ascend_opentelemetry.recorder._record import Record
+
+_logger = logging.getLogger(__name__)
+
+_SAMPLED = TraceFlags(TraceFlags.SAMPLED)
+_NO_EXTRA = SpanExtra()
+
+
+@functools.lru_cache(maxsize=256)
+def _scope(name: str) -> InstrumentationScope:
+    return InstrumentationScope(name, __version__)
+
+
+def to_readable(record: Record, resource: Resource) -> ReadableSpan:
+    """Return the SDK's form of a record's span; for an `SDK_SPAN` record the span it carries.
+
+    Args:
+        record: one whose ``ids`` are not None.
+        resource: of the process that made the record.
+    """
+    record_type, start, end, _, ids, values, extra = record
+    if record_type is SDK_SPAN:
+        return values
+    assert ids is not None  # noqa: S101 - the caller's contract
+    trace_id, span_id, parent_id, flags = ids
+    trace_flags = TraceFlags(flags & 0xFF)
+    extra = extra or _NO_EXTRA
+    links = [
+        Link(SpanContext(trace, span, is_remote=False, trace_flags=_SAMPLED), dict(attributes))
+        for trace, span, attributes in extra.links
+    ]
+    bounded = BoundedList.from_seq(len(links), links)
+    bounded.dropped = extra.dropped_links
+    return ReadableSpan(
+        record_type.name,
+        SpanContext(trace_id, span_id, is_remote=False, trace_flags=trace_flags),
+        SpanContext(trace_id, parent_id, bool(flags & REMOTE), trace_flags) if parent_id else None,
+        resource,
+        attributes_of(record),
+        [Event(name, dict(attributes), time) for name, time, attributes in extra.events],
+        bounded,
+        SpanKind(record_type.kind - 1),
+        status=Status(StatusCode(extra.status), extra.message if extra.status == STATUS_ERROR else None),
+        start_time=start,
+        end_time=end,
+        instrumentation_scope=_scope(record_type.scope),
+    )
+
+
+class ReadableBatch:
+    """Collects spans as `SpanEncoder` does, for `take` to return them as a list.
+
+    Args:
+        resource: of the records; SDK spans bring their own.
+    """
+
+    def __init__(self, resource: Resource) -> None:
+        self.failed = 0
+        self._resource = resource
+        self._spans: list[ReadableSpan] = []
+
+    @property
+    def count(self) -> int:
+        """Spans since the last `take`."""
+        return len(self._spans)
+
+    def set_resource(self, resource: Resource) -> None:
+        """Change the resource of the records that come from here on."""
+        self._resource = resource
+
+    def clear(self) -> None:
+        """Forget the spans since the last `take`."""
+        self._spans = []
+
+    def add(self, records: Iterable[Record]) -> None:
+        """Convert the spans among the records; what cannot be converted is counted and left out."""
+        for record in records:
+            if record[0] is not SDK_SPAN and (record[4] is None or not record[0].traces):
+                continue
+            try:
+                self._spans.append(to_readable(record, self._resource))
+            except Exception as error:  # noqa: BLE001 - one bad record must not cost the others
+                self.failed += 1
+                if self.failed == 1:
+                    _logger.warning("A record of %r cannot be made a span and is dropped: %r.", record[0], error)
+
+    def take(self) -> list[ReadableSpan]:
+        """Return the spans since the last call."""
+        spans, self._spans = self._spans, []
+        return spans

@@ -1,0 +1,127 @@
+"""The thread that sends finished requests, and the bounded queue before it."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry.instrumentation.utils import suppress_instrumentation
+
+from ascend_opentelemetry.otlp._report import ExportReport
+
+if TYPE_CHECKING:
+    from ascend_opentelemetry.otlp._transport import Outcome, Transport
+
+
+class Sender:
+    """Sends payloads one after the other on a daemon thread, which starts with the first one.
+
+    Args:
+        transport: does the sending.
+        max_queue: spans that may wait; a payload that does not fit is dropped.
+    """
+
+    def __init__(self, transport: Transport, max_queue: int) -> None:
+        self._transport = transport
+        self._max_queue = max_queue
+        self._reset()
+
+    def _reset(self) -> None:
+        #: Spans that the endpoint took, and those that were lost, by reason.
+        self.exported = 0
+        self.dropped: dict[str, int] = {}
+        self._changed = threading.Condition()
+        self._queue: deque[tuple[Any, int]] = deque()
+        self._waiting = 0
+        self._sending = 0
+        self._busy = False
+        #: Of ``queue_full``: what the report knows of.
+        self._full = 0
+        self._closed = False
+        self._thread: threading.Thread | None = None
+        self._report = ExportReport(self._transport.endpoint)
+
+    def put(self, payload: Any, spans: int, timeout: float = 0.0) -> None:
+        """Queue a payload, or drop it where ``timeout`` seconds bring no room for it."""
+        with self._changed:
+            fits = self._changed.wait_for(lambda: self._closed or self._waiting + spans <= self._max_queue, timeout)
+            if self._closed:
+                self._drop("already_shutdown", spans)
+            elif not fits:
+                self._drop("queue_full", spans)
+            else:
+                self._queue.append((payload, spans))
+                self._waiting += spans
+                if self._thread is None:
+                    self._thread = threading.Thread(target=self._run, name="ascend-otlp-sender", daemon=True)
+                    self._thread.start()
+                self._changed.notify_all()
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until all payloads are sent or lost; False if ``timeout`` seconds were too short."""
+        with self._changed:
+            return self._changed.wait_for(self._idle, timeout)
+
+    def close(self, timeout: float) -> None:
+        """Send what is queued for at most ``timeout`` seconds, drop the rest, shut the exporter down."""
+        with self._changed:
+            self._changed.wait_for(self._idle, timeout)
+            self._closed = True
+            self._drop("shutdown", self._waiting + self._sending)
+            self._queue.clear()
+            self._waiting = self._sending = 0
+            self._changed.notify_all()
+        self._transport.shutdown()
+
+    def after_fork(self) -> None:
+        """Start anew: the queue, its thread and what is in flight are the parent's."""
+        self._transport.after_fork()
+        self._reset()
+
+    def _idle(self) -> bool:
+        return self._closed or (not self._queue and not self._busy)
+
+    def _drop(self, reason: str, spans: int) -> None:
+        if spans:
+            self.dropped[reason] = self.dropped.get(reason, 0) + spans
+
+    def _run(self) -> None:
+        with suppress_instrumentation():
+            while self._send_next():
+                pass
+
+    def _send_next(self) -> bool:
+        changed = self._changed
+        with changed:
+            changed.wait_for(lambda: self._queue or self._closed)
+            if self._closed:
+                return False
+            payload, spans = self._queue.popleft()
+            self._waiting -= spans
+            self._sending = spans
+            self._busy = True
+            changed.notify_all()
+        outcome = self._transport.send(payload, spans)
+        with changed:
+            if self._closed:
+                return False  # these spans are counted already
+            self._sending = 0
+            lost = spans if outcome.cause else outcome.rejected
+            self.exported += spans - lost
+            self._drop("export_failed" if outcome.cause else "rejected", lost)
+            full = self.dropped.get("queue_full", 0) - self._full
+            self._full += full
+        self._tell(outcome, lost, full)
+        with changed:
+            self._busy = False
+            changed.notify_all()
+        return True
+
+    def _tell(self, outcome: Outcome, lost: int, full: int) -> None:
+        if lost:
+            self._report.lost(outcome.cause or "partial success", outcome.detail, lost)
+        if full:
+            self._report.lost("queue_full", f"{self._max_queue} spans wait already", full)
+        if not lost and not full:
+            self._report.delivered()

@@ -1,0 +1,56 @@
+"""Where the symbols file of this process is."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from ascend_opentelemetry.environment_variables import PROFILING_SYMBOLS_PATH
+
+_logger = logging.getLogger(__name__)
+
+#: The symbols file of this package.
+DEFAULT_FILE = Path(__file__).with_name("service_profiling_symbols.yaml")
+
+
+def find(environ: Mapping[str, str]) -> Path:
+    """Symbols file to load: that of ``PROFILING_SYMBOLS_PATH``, else the package's own.
+
+    A file that does not exist yet is made as a copy of the package's own, for the user to edit. What cannot be
+    used is said in one warning.
+    """
+    text = environ.get(PROFILING_SYMBOLS_PATH, "").strip()
+    if not text:
+        return DEFAULT_FILE
+    if not text.endswith((".yaml", ".yml")):
+        _logger.warning("%s=%s must end in .yaml or .yml; %s is used", PROFILING_SYMBOLS_PATH, text, DEFAULT_FILE)
+        return DEFAULT_FILE
+    path = Path(text).expanduser()
+    try:
+        if not path.exists():
+            _create(path)
+    except OSError as error:
+        _logger.warning(
+            "%s=%s cannot be written (%s); %s is used", PROFILING_SYMBOLS_PATH, text, error.strerror, DEFAULT_FILE
+        )
+        return DEFAULT_FILE
+    return path
+
+
+def _create(path: Path) -> None:
+    """Copies the default file to ``path``, whole or not at all; a file that is there already stays."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(DEFAULT_FILE.read_bytes())
+            os.fchmod(stream.fileno(), 0o644)
+        try:
+            os.link(name, path)  # unlike a rename it fails where the name is taken: by a process beside this one
+        except FileExistsError:
+            path.stat()  # a dangling link is no file
+    finally:
+        Path(name).unlink()

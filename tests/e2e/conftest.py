@@ -1,0 +1,53 @@
+"""Servers that several tests look at: started once, finished before the first look."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from devtools.client import mix, new_traceparent
+from tests.support.service import Service, serve
+
+
+@pytest.fixture(scope="session")
+def mixed(vllm_python: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Service:
+    """24 requests of every kind against default settings, a cache so small that requests are preempted; all over."""
+    folder = tmp_path_factory.mktemp("mixed")
+    args = ["--num-gpu-blocks-override", "24", "--block-size", "32"]
+    with serve(folder, vllm_python, tiny_model, args=args) as service:
+        service.client.completion(max_tokens=2)  # the first request compiles
+        service.metrics.append(service.server.metrics())
+        for turn in ("a", "b"):
+            service.answers |= {f"{kind}-{turn}": answer for kind, answer in mix(service.client).items()}
+        # eight long requests at once do not fit into 24 blocks
+        with ThreadPoolExecutor(8) as pool:
+            running = [
+                pool.submit(
+                    service.client.completion, f"hello world {index}", max_tokens=180, ignore_eos=True,
+                    traceparent=new_traceparent() if index == 0 else None,
+                )
+                for index in range(8)
+            ]  # fmt: skip
+            service.answers |= {f"long-{index}": future.result() for index, future in enumerate(running)}
+        service.metrics.append(service.server.metrics())
+    return service
+
+
+@pytest.fixture(scope="session")
+def queued(vllm_python: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Service:
+    """Six streamed requests at once, one slot: each waits for those before it; all over."""
+    folder = tmp_path_factory.mktemp("queued")
+    args, env = ["--max-num-seqs", "1"], {"WITNESS_STEP_MS": "40"}
+    with serve(folder, vllm_python, tiny_model, args=args, env=env) as service:
+        service.client.completion(max_tokens=2)
+        with ThreadPoolExecutor(6) as pool:
+            running = [
+                pool.submit(
+                    service.client.completion, f"hello {index}", stream=True, max_tokens=15, ignore_eos=True
+                )
+                for index in range(6)
+            ]  # fmt: skip
+            service.answers |= {f"request-{index}": future.result() for index, future in enumerate(running)}
+    return service

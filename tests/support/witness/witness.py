@@ -1,0 +1,62 @@
+"""An independent observer of vLLM: wraps a few functions by plain assignment and logs what it sees.
+
+It is a vLLM plugin (put this folder on ``PYTHONPATH``) and shares no code with the package under test. Each process
+appends JSON lines to ``$WITNESS_DIR/<pid>.jsonl`` at once. ``WITNESS_STEP_MS`` makes every step that much slower.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import Any
+
+
+def _log(kind: str, **fields: Any) -> None:
+    path = os.path.join(os.environ["WITNESS_DIR"], f"{os.getpid()}.jsonl")
+    with open(path, "a") as file:
+        file.write(json.dumps({"kind": kind, "time": time.time_ns(), **fields}) + "\n")
+
+
+def install() -> None:
+    """Entry point ``vllm.general_plugins``; runs in the API server, in EngineCore and in each worker."""
+    if "WITNESS_DIR" not in os.environ:
+        return
+    from vllm.v1.core.sched.scheduler import Scheduler
+    from vllm.v1.metrics.stats import IterationStats
+
+    schedule = Scheduler.schedule
+    finished = IterationStats.update_from_finished_request
+
+    def observed_schedule(self: Any, *args: Any, **kwargs: Any) -> Any:
+        output = schedule(self, *args, **kwargs)
+        if output.total_num_scheduled_tokens:
+            _log("step", tokens=dict(output.num_scheduled_tokens))
+        return output
+
+    def observed_finished(self: Any, *args: Any, **kwargs: Any) -> Any:
+        result = finished(self, *args, **kwargs)
+        stats = self.finished_requests[-1]
+        first_token = kwargs["req_stats"].first_token_latency
+        fields = {
+            name: getattr(stats, name)
+            for name in ("e2e_latency", "queued_time", "prefill_time", "decode_time", "num_prompt_tokens",
+                         "num_generation_tokens", "num_preemptions")
+        }  # fmt: skip
+        _log("finished", request_id=stats.request_id, time_to_first_token=first_token, **fields)
+        return result
+
+    if pause := float(os.environ.get("WITNESS_STEP_MS", 0)) / 1e3:
+        # else, on a busy machine, the API server takes outputs as fast as they come and answers late, instrumented
+        # or not: its output loop does not yield while outputs wait
+        from vllm.v1.worker.gpu_model_runner import GPUModelRunner
+
+        execute = GPUModelRunner.execute_model
+
+        def slow_execute(self: Any, *args: Any, **kwargs: Any) -> Any:
+            time.sleep(pause)
+            return execute(self, *args, **kwargs)
+
+        GPUModelRunner.execute_model = slow_execute
+    Scheduler.schedule = observed_schedule
+    IterationStats.update_from_finished_request = observed_finished

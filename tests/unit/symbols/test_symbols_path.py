@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from ascend_opentelemetry.symbols import DEFAULT_FILE, _path, find
+
+VARIABLE = "PROFILING_SYMBOLS_PATH"
+
+
+def names(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
+
+
+@pytest.mark.parametrize("environ", [{}, {VARIABLE: ""}, {VARIABLE: "  "}])
+def test_the_packages_own_file(environ: dict[str, str], caplog: pytest.LogCaptureFixture) -> None:
+    assert find(environ) == DEFAULT_FILE
+    assert DEFAULT_FILE.name == "service_profiling_symbols.yaml"
+    assert DEFAULT_FILE.is_file()
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("name", ["mine.yaml", "mine.yml"])
+def test_an_existing_file(name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / name
+    path.write_text("[]")
+    assert find({VARIABLE: str(path)}) == path
+    assert path.read_text() == "[]"
+    assert caplog.records == []
+
+
+def test_a_missing_file_is_made(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "new" / "er" / "mine.yml"
+    assert find({VARIABLE: str(path)}) == path
+    assert path.read_bytes() == DEFAULT_FILE.read_bytes()
+    assert path.stat().st_mode & 0o777 == 0o644
+    assert names(path.parent) == ["mine.yml"]
+    assert caplog.records == []
+
+
+def test_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert find({VARIABLE: "~/mine.yaml"}) == tmp_path / "mine.yaml"
+
+
+@pytest.mark.parametrize("name", ["mine.json", "mine", "yaml", "mine.yaml.bak"])
+def test_another_ending(name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / name
+    assert find({VARIABLE: str(path)}) == DEFAULT_FILE
+    assert not path.exists()
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{VARIABLE}={path} must end in .yaml or .yml; {DEFAULT_FILE} is used"
+    ]
+    assert caplog.records[0].levelno == logging.WARNING
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "file").write_text("")
+    path = tmp_path / "file" / "mine.yaml"
+    assert find({VARIABLE: str(path)}) == DEFAULT_FILE
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{VARIABLE}={path} cannot be written (File exists); {DEFAULT_FILE} is used"
+    ]
+
+
+def test_a_dangling_link(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "mine.yaml"
+    path.symlink_to(tmp_path / "nowhere")
+    assert find({VARIABLE: str(path)}) == DEFAULT_FILE
+    assert names(tmp_path) == ["mine.yaml"]
+    assert len(caplog.records) == 1
+
+
+def test_a_full_disk_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(_path.os, "fchmod", full)
+    assert find({VARIABLE: str(tmp_path / "mine.yaml")}) == DEFAULT_FILE
+    assert names(tmp_path) == []
+    assert "cannot be written (No space left on device)" in caplog.text
+
+
+def test_a_file_made_meanwhile_by_another_process_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "mine.yaml"
+    link = os.link
+
+    def late(source: str, target: Path) -> None:
+        path.write_text("[theirs]")
+        link(source, target)
+
+    monkeypatch.setattr(_path.os, "link", late)
+    assert find({VARIABLE: str(path)}) == path
+    assert path.read_text() == "[theirs]"
+    assert names(tmp_path) == ["mine.yaml"]
+
+
+def test_many_at_once_see_only_the_whole_file(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    barrier = threading.Barrier(8)
+    seen: list[bytes] = []
+
+    def run() -> None:
+        barrier.wait()
+        seen.append(find({VARIABLE: str(path)}).read_bytes())
+
+    threads = [threading.Thread(target=run) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert seen == [DEFAULT_FILE.read_bytes()] * 8
+    assert names(tmp_path) == ["mine.yaml"]
