@@ -7,10 +7,11 @@ import os
 from collections.abc import Collection
 from typing import Any
 
+from opentelemetry import trace
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 
 from ascend_opentelemetry import _symbol_hooks
-from ascend_opentelemetry._runtime import runtime
+from ascend_opentelemetry._runtime import as_sampler, runtime
 from ascend_opentelemetry.hooks import Installer
 
 _logger = logging.getLogger(__name__)
@@ -19,7 +20,8 @@ _logger = logging.getLogger(__name__)
 class VLLMInstrumentor(BaseInstrumentor):
     """Hooks vLLM in this process, without importing it.
 
-    ``VLLMInstrumentor().instrument(symbols="my.yaml")`` in code; ``opentelemetry-instrument`` does it by itself.
+    ``VLLMInstrumentor().instrument()`` in code; ``opentelemetry-instrument`` does it by itself. Options:
+    ``symbols`` (path of a symbols file) and ``tracer_provider`` (the global one is the default).
     """
 
     _installer: Installer | None = None
@@ -30,6 +32,7 @@ class VLLMInstrumentor(BaseInstrumentor):
     def _instrument(self, **kwargs: Any) -> None:
         symbols: str | os.PathLike[str] | None = kwargs.get("symbols")
         try:
+            _bridge(kwargs.get("tracer_provider") or trace.get_tracer_provider())
             runtime.start()
             self._installer = Installer()
             _symbol_hooks.install(self._installer, symbols)
@@ -41,3 +44,15 @@ class VLLMInstrumentor(BaseInstrumentor):
             _symbol_hooks.uninstall(self._installer)
             self._installer = None
         runtime.shutdown()
+
+
+def _bridge(provider: trace.TracerProvider) -> None:
+    """Where another distribution, or the program, has set up the SDK: its processors get our spans too."""
+    if runtime.has_traces or isinstance(provider, (trace.ProxyTracerProvider, trace.NoOpTracerProvider)):
+        return
+    from opentelemetry.sdk.trace import TracerProvider
+
+    from ascend_opentelemetry.otlp import BridgeSink
+
+    if isinstance(provider, TracerProvider):
+        runtime.add_traces([BridgeSink(provider)], as_sampler(provider))

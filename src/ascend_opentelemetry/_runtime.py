@@ -50,6 +50,7 @@ class Runtime:
         self.started = True
         self._native: NativeSink | None = None
         if path := os.environ.get(SERVICE_PROF_CONFIG_PATH):
+            show_messages()
             self._native = NativeSink(path, on_change=recorder.set_native)
             recorder.on_meta = self._native.set_meta
         self._start_sinks()
@@ -72,6 +73,17 @@ class Runtime:
             recorder.shutdown()
             recorder.on_meta = None
             atexit.unregister(self.shutdown)
+
+
+def show_messages() -> None:
+    """Print what users of the native files look for (``Profiler Enabled Successfully!``), unless they set up logging."""
+    logger = logging.getLogger("ascend_opentelemetry")
+    if not logger.hasHandlers():
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(levelname)s %(asctime)s [%(name)s] %(message)s", "%m-%d %H:%M:%S"))
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
 
 
 def _step_ratio() -> float:

@@ -122,7 +122,7 @@ class Problem:
     used: Any
 
     def __str__(self) -> str:
-        shown = "" if self.used is None else f"; {self.used!r} is used"
+        shown = "" if self.used is None else f"; {as_written(self.field, self.used)} is used"
         return f'{self.path}:{self.line}: "{self.field}": {_bounded.repr(self.value)} {self.reason}{shown}'
 
 
@@ -202,14 +202,25 @@ def default_text() -> str:
 
 
 #: Defaults whose Python value is not what a user writes.
-_SHOWN = {"enable": "`0`", "prof_dir": "`$HOME/.ms_server_profiler`", "profiler_level": "`INFO`",
-          "acl_prof_task_time_level": "`L0`"}  # fmt: skip
+_WRITTEN = {
+    "enable": "0",
+    "prof_dir": "$HOME/.ms_server_profiler",
+    "profiler_level": "INFO",
+    "acl_prof_task_time_level": "L0",
+}
+
+
+def as_written(name: str, value: Any) -> str:
+    """A value of ``ProfileConfig`` as it would stand in the file."""
+    if value == getattr(ProfileConfig(), name, None) and name in _WRITTEN:
+        return _WRITTEN[name]
+    return json.dumps(value) if isinstance(value, (int, str)) else json.dumps(";".join(map(str, value)))
 
 
 def field_table() -> str:
     """The field table as Markdown, for ``docs/native-config.md``."""
     rows = ["| Field | Accepted | Default | Meaning |", "|---|---|---|---|"]
     for _, spec, default in specs():
-        shown = _SHOWN.get(spec.name) or (f"`{json.dumps(default)}`" if isinstance(default, (int, str)) else "empty")
+        shown = "empty" if default in ((), frozenset()) else f"`{as_written(spec.name, default)}`"
         rows.append(f"| `{spec.name}` | {spec.accepts} | {shown} | {spec.meaning} |")
     return "\n".join(rows) + "\n"

@@ -22,7 +22,6 @@ from ascend_opentelemetry.recorder._record import (
 from ascend_opentelemetry.recorder._recorder import CAPACITY, NativeWindow, Recorder, recorder
 from ascend_opentelemetry.recorder._span import (
     SAMPLED,
-    UNSAMPLED,
     RecordSpan,
     RootSampler,
     child,
@@ -48,7 +47,6 @@ __all__ = [
     "STATUS_ERROR",
     "STATUS_OK",
     "STATUS_UNSET",
-    "UNSAMPLED",
     "Drain",
     "NativeRow",
     "NativeWindow",

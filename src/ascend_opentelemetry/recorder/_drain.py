@@ -7,7 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from ascend_opentelemetry.recorder._record import Record
 
@@ -20,7 +20,7 @@ SLICE = 64
 
 
 class Sink(Protocol):
-    """A consumer of records; all methods but ``flush`` and ``shutdown`` run on the drain thread."""
+    """A consumer of records. One thread calls it: the drain's, and for ``shutdown`` another when that has ended."""
 
     def write(self, records: Sequence[Record]) -> None:
         """Take a slice of records, in order per thread."""
@@ -47,26 +47,41 @@ class Sink(Protocol):
         ...
 
 
+class _Flush:
+    """One call of ``Drain.flush``: until when it waits, and what came of it."""
+
+    def __init__(self, deadline: float) -> None:
+        self.deadline = deadline
+        self.complete = False
+        self.ended = threading.Event()
+
+
 class Drain:
     """Thread, wake-ups and slices; knows nothing of what is in a record."""
 
     def __init__(self, queue: deque[Record]) -> None:
         self._queue = queue
         self._sinks: list[Sink] = []
+        #: Records that a sink failed to take, by its type.
+        self.lost: dict[str, int] = {}
         self._failed: set[tuple[str, str]] = set()
         self._running = False
         self._reset()
 
     def _reset(self) -> None:
-        self._lock = threading.RLock()
         self._event = threading.Event()
         self._export = False
+        self._flushes: deque[_Flush] = deque()
+        #: The sink that the thread is in.
+        self._busy: Sink | None = None
         self._thread: threading.Thread | None = None
 
     def start(self, sinks: list[Sink]) -> None:
+        """Start the thread; when it runs already, give it other sinks."""
         self._sinks = sinks
         self._running = True
-        self._start_thread()
+        if self._thread is None or not self._thread.is_alive():
+            self._start_thread()
 
     def _start_thread(self) -> None:
         self._thread = threading.Thread(target=self._run, name="ascend-otel-drain", daemon=True)
@@ -78,49 +93,66 @@ class Drain:
         self._event.set()
 
     def _run(self) -> None:
-        event = self._event
-        while self._running and event is self._event:
-            event.wait(INTERVAL)
-            event.clear()
-            with self._lock:
-                self._round()
+        while self._running:
+            if len(self._queue) < SLICE:
+                self._event.wait(INTERVAL)
+            self._event.clear()
+            flushes = [self._flushes.popleft() for _ in range(len(self._flushes))]
+            self._round()
+            for flush in flushes:
+                results = [self._call(sink, "flush", _left(flush.deadline)) for sink in self._sinks]
+                flush.complete = all(results)
+                flush.ended.set()
 
     def _round(self) -> None:
         export, self._export = self._export, False
-        queue = self._queue
-        popleft = queue.popleft
-        while depth := len(queue):
+        popleft = self._queue.popleft
+        depth = len(self._queue)  # what comes in meanwhile waits for the next round, else this one might never end
+        while depth:
             records = [popleft() for _ in range(min(depth, max(SLICE, depth // 8)))]
+            depth -= len(records)
             for sink in self._sinks:
-                self._call(sink, "write", records)
+                if self._call(sink, "write", records) is False:
+                    name = type(sink).__name__
+                    self.lost[name] = self.lost.get(name, 0) + len(records)
             time.sleep(0)
         for sink in self._sinks:
             self._call(sink, "commit")
             if export:
                 self._call(sink, "request_flush")
 
-    def _call(self, sink: Sink, method: str, *args: object) -> None:
+    def _call(self, sink: Sink, method: str, *args: object) -> Any:
+        """The method's result; False when it raised."""
+        self._busy = sink
         try:
-            getattr(sink, method)(*args)
+            return getattr(sink, method)(*args)
         except Exception:  # noqa: BLE001 - a broken sink must not end the others
             key = (type(sink).__name__, method)
             if key not in self._failed:
                 self._failed.add(key)
                 _logger.warning("%s.%s failed; its data are lost, serving goes on", *key, exc_info=True)
+            return False
+        finally:
+            self._busy = None
 
     def flush(self, timeout: float) -> bool:
-        deadline = time.monotonic() + timeout
-        # the drain thread may sit in a slow disk write: the caller must not wait for it longer than asked
-        if not self._lock.acquire(timeout=timeout):
-            return False
-        try:
-            self._export = True
-            self._round()
-        finally:
-            self._lock.release()
-        return all([sink.flush(max(0.0, deadline - time.monotonic())) for sink in self._sinks])
+        """Have everything drained and flushed by the thread, which drains nothing else meanwhile.
+
+        Args:
+            timeout: seconds that the caller waits at most, also for a sink that hangs.
+
+        Returns:
+            Whether all sinks have everything out.
+        """
+        if not self._running:
+            return not self._queue
+        flush = _Flush(time.monotonic() + timeout)
+        self._flushes.append(flush)
+        self._event.set()
+        return flush.ended.wait(timeout) and flush.complete
 
     def shutdown(self, timeout: float) -> None:
+        """Flush, end the thread and the sinks; one that hangs in a call is left as it is."""
         if not self._running:
             return
         deadline = time.monotonic() + timeout
@@ -128,14 +160,22 @@ class Drain:
         self._running = False
         self._event.set()
         if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(max(0.0, deadline - time.monotonic()))
+            self._thread.join(_left(deadline))
+        hanging = self._busy
         for sink in self._sinks:
-            self._call(sink, "shutdown", max(0.0, deadline - time.monotonic()))
+            if sink is not hanging:
+                self._call(sink, "shutdown", _left(deadline))
         self._sinks = []
 
     def after_fork(self) -> None:
+        """In the child: the thread and what it was doing are the parent's."""
         self._reset()
+        self.lost.clear()
         if self._running:
             for sink in self._sinks:
                 self._call(sink, "after_fork")
             self._start_thread()
+
+
+def _left(deadline: float) -> float:
+    return max(0.0, deadline - time.monotonic())

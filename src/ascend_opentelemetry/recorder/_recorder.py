@@ -35,7 +35,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.queue: deque[Record] = deque()
-        self.append = self.queue.append
+        self.append: Callable[[Record], None] = self.queue.append
         #: Something is recorded at all: spans are exported or a native window is open.
         self.on = False
         self.traces_on = False
@@ -57,11 +57,11 @@ class Recorder:
         self._switch(record_type)
         return record_type
 
-    def unregister(self, record_type: RecordType) -> None:
-        """Forget a type; its hooks record no more."""
-        if record_type in self._types:
-            self._types.remove(record_type)
-        record_type.on = record_type.native_on = record_type.traces_on = False
+    def unregister_all(self) -> None:
+        """Forget all types; their hooks record no more."""
+        types, self._types = self._types, []
+        for record_type in types:
+            record_type.on = record_type.native_on = record_type.traces_on = False
 
     def _switch(self, record_type: RecordType) -> None:
         window = self.native
@@ -127,9 +127,8 @@ class Recorder:
     def root(self, record_type: RecordType) -> RecordSpan:
         """The span of a timer without a parent; one with flags 0 when it is not selected."""
         trace_id = getrandbits(128)
-        if self.sample_step() and self.sample(trace_id, record_type.name, KIND_INTERNAL, {}):
-            return RecordSpan(trace_id, getrandbits(64), 0, SAMPLED)
-        return RecordSpan(0, 0, 0, 0)
+        sampled = self.sample_step() and self.sample(trace_id, record_type.name, KIND_INTERNAL, {})
+        return RecordSpan(trace_id, getrandbits(64), 0, SAMPLED if sampled else 0)
 
     def set_meta(self, name: str, value: str) -> None:
         """Note a fact about the process: a row of the native ``Meta`` table."""
@@ -137,8 +136,14 @@ class Recorder:
         if self.on_meta is not None:
             self.on_meta(name, value)
 
+    @property
+    def lost(self) -> dict[str, int]:
+        """Records that a sink failed to take, by the sink's type."""
+        return self._drain.lost
+
     def start(self, sinks: list[Sink]) -> None:
-        """Start the drain with these sinks."""
+        """Start the drain with these sinks; when it runs already, go on with these."""
+        self.append = self.queue.append
         self._drain.start(sinks)
 
     def wake(self, export: bool = False) -> None:
@@ -146,15 +151,21 @@ class Recorder:
         self._drain.wake(export)
 
     def flush(self, timeout: float = 5.0) -> bool:
-        """Drain in the calling thread and wait, at most ``timeout`` seconds, until the sinks are done."""
+        """Drain, and wait at most ``timeout`` seconds until the sinks have everything out; whether they have."""
         return self._drain.flush(timeout)
 
     def shutdown(self, timeout: float = 5.0) -> None:
-        """Drain, end the sinks and the thread; hooks record no more."""
-        self._drain.shutdown(timeout)
+        """Drain, end the sinks and the thread; hooks record no more, what still comes is counted as dropped."""
         self.native = None
         self.traces_on = False
         self._switch_all()
+        self.append = self._too_late
+        self._drain.shutdown(timeout)
+        self.dropped += len(self.queue)
+        self.queue.clear()
+
+    def _too_late(self, record: Record) -> None:  # noqa: ARG002 - stands in for ``deque.append``
+        self.dropped += 1
 
     def _after_fork(self) -> None:
         random.seed()

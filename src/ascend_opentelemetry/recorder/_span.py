@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 from collections.abc import Callable, Mapping
 from contextvars import Token
@@ -32,6 +33,7 @@ from ascend_opentelemetry.recorder._record import (
     SpanEvent,
     SpanExtra,
     SpanIds,
+    SpanLink,
 )
 
 SAMPLED = 1
@@ -48,6 +50,9 @@ else:
 random = Random()  # noqa: S311 - span ids need to differ, not to be secret
 getrandbits = random.getrandbits
 
+# a later version than 00 may have more parts
+_TRACEPARENT = re.compile("(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?:$|(?<!^00.{52})-)")
+
 #: Decides once a root: ``trace_id, name, kind, attributes`` -> recorded.
 RootSampler = Callable[[int, str, int, Mapping[str, Any]], bool]
 
@@ -63,6 +68,7 @@ class RecordSpan(Span):
     # rarely set: defaults of the class spare four stores a span
     _attributes: dict[str, Any] | None = None
     _events: list[SpanEvent] | None = None
+    _links: list[SpanLink] | None = None
     _status = STATUS_UNSET
     _message = ""
 
@@ -78,12 +84,13 @@ class RecordSpan(Span):
 
     def extra(self) -> SpanExtra | None:
         """What was set on the span while it was current; None if nothing was."""
-        if self._attributes is None and self._events is None and not self._status:
+        if self._attributes is None and self._events is None and self._links is None and not self._status:
             return None
         return SpanExtra(
             self._status,
             self._message,
             events=self._events or (),
+            links=self._links or (),
             attributes=tuple(self._attributes.items()) if self._attributes else (),
         )
 
@@ -97,7 +104,7 @@ class RecordSpan(Span):
         if self.flags & SAMPLED:
             if self._attributes is None:
                 self._attributes = {}
-            self._attributes.update(attributes)
+            self._attributes.update(_pairs(attributes))
 
     def set_attribute(self, key: str, value: Any) -> None:
         self.set_attributes({key: value})
@@ -106,7 +113,13 @@ class RecordSpan(Span):
         if self.flags & SAMPLED:
             if self._events is None:
                 self._events = []
-            self._events.append((name, timestamp or time_ns(), tuple((attributes or {}).items())))
+            self._events.append((name, timestamp or time_ns(), _pairs(attributes)))
+
+    def add_link(self, context: SpanContext, attributes: Mapping[str, Any] | None = None) -> None:
+        if self.flags & SAMPLED and context.is_valid:
+            if self._links is None:
+                self._links = []
+            self._links.append((context.trace_id, context.span_id, _pairs(attributes)))
 
     def update_name(self, name: str) -> None:
         """Do nothing: the symbols file names the span."""
@@ -115,10 +128,15 @@ class RecordSpan(Span):
         return bool(self.flags & SAMPLED)
 
     def set_status(self, status: Status | StatusCode, description: str | None = None) -> None:
+        """Set the status as the SDK does: OK is final, UNSET changes nothing, only ERROR has a description."""
         code = status.status_code if isinstance(status, Status) else status
         text = status.description if isinstance(status, Status) else description
-        self._status = {StatusCode.UNSET: STATUS_UNSET, StatusCode.OK: STATUS_OK, StatusCode.ERROR: STATUS_ERROR}[code]
-        self._message = text or ""
+        if not self.flags & SAMPLED or self._status == STATUS_OK:
+            return
+        if code is StatusCode.OK:
+            self._status, self._message = STATUS_OK, ""
+        elif code is StatusCode.ERROR:
+            self._status, self._message = STATUS_ERROR, text or ""
 
     def record_exception(
         self,
@@ -132,19 +150,28 @@ class RecordSpan(Span):
     def failed(self, error: BaseException) -> None:
         """Take over an exception that left the function."""
         self.record_exception(error)
-        self._status = STATUS_ERROR
-        self._message = f"{type(error).__name__}: {error}"
+        self.set_status(StatusCode.ERROR, f"{type(error).__name__}: {_message(error)}")
 
 
-#: Made current below a root that is not sampled, so that nothing below it becomes a root of its own.
-UNSAMPLED = RecordSpan(0, 0, 0, 0)
+def _pairs(attributes: Mapping[str, Any] | None) -> tuple[tuple[str, Any], ...]:
+    """A copy that the program cannot change."""
+    if not attributes:
+        return ()
+    return tuple([(key, tuple(value) if type(value) is list else value) for key, value in attributes.items()])
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - the program's class may do anything
+        return "<exception str() failed>"
 
 
 def exception_attributes(error: BaseException) -> dict[str, str]:
     """Attributes of an ``exception`` event, as the OTel conventions name them."""
     return {
         "exception.type": f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins."),
-        "exception.message": str(error),
+        "exception.message": _message(error),
         "exception.stacktrace": "".join(traceback.format_exception(error)),
     }
 
@@ -182,20 +209,21 @@ def open_span(record_type: RecordType, root: Callable[[RecordType], RecordSpan])
 
 
 def child(ids: SpanIds | None) -> RecordSpan:
-    """A span below the one with ``ids``, not made current; ``UNSAMPLED`` for None."""
+    """A span below the one with ``ids``, not made current; for None an unsampled root.
+
+    Its ids are valid all the same: SDK spans below it see a parent that is not sampled and are not sampled either.
+    """
     if ids is None:
-        return UNSAMPLED
+        return RecordSpan(getrandbits(128), getrandbits(64), 0, 0)
     return RecordSpan(ids[0], getrandbits(64), ids[1], ids[3])
 
 
 def parse_traceparent(value: str | None) -> tuple[int, int, int] | None:
     """``trace_id, span_id, flags`` of a W3C ``traceparent``; None if it is not one."""
-    if value is None or len(value) < 55 or value[2] != "-" or value[35] != "-" or value[52] != "-":
+    found = _TRACEPARENT.match(value) if value is not None else None
+    if found is None:
         return None
-    try:
-        ids = int(value[3:35], 16), int(value[36:52], 16), int(value[53:55], 16)
-    except ValueError:
-        return None
+    ids = int(found[1], 16), int(found[2], 16), int(found[3], 16)
     return ids if ids[0] and ids[1] else None
 
 
@@ -213,7 +241,6 @@ def remote_context(trace_id: int, span_id: int, flags: int) -> Context:
 __all__ = [
     "INVALID_SPAN",
     "SAMPLED",
-    "UNSAMPLED",
     "RecordSpan",
     "RootSampler",
     "child",

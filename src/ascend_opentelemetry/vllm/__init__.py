@@ -64,7 +64,7 @@ NATIVE_TYPES: dict[str, tuple[RecordType, ...]] = {
     "async_add_request": (_requests.HTTP_REQUEST, _requests.TOKENIZE),
     "process_outputs": (_requests.HTTP_RESPONSE, _requests.DETOKENIZE),
     "add_request": (_scheduler.ENQUEUE_TYPE,),
-    "schedule": (_scheduler.SCHEDULE_TYPE,),
+    "schedule": (_scheduler.SCHEDULE_TYPE, _scheduler.KV_STATUS_TYPE),
     "kv_free": (_kv_cache.FREE_TYPE,),
     "get_computed_blocks": (_kv_cache.HIT_TYPE,),
     "execute_model": (_scheduler.EXECUTE_TYPE,),

@@ -49,13 +49,19 @@ def _schedule_rows(record: Record) -> Iterable[NativeRow]:
         if ids:
             yield queue_row(start, name, ids, "WAITING", step.waiting)
     rid_json = expander.expand(step)
-    values = kv_values(step.total, step.free, step.allocated)
-    yield event_row(end, "KVCacheStatus", KV_CACHE, {"rid": list(step.scheduled), **values})
     yield span_row(start, end, record[0].name, record[0].domain, rid_json, {"batch_type": step.batch_type})
+
+
+def _kv_rows(record: Record) -> Iterable[NativeRow]:
+    step: Step = record[5]
+    values = {"rid": list(step.scheduled), **kv_values(step.total, step.free, step.allocated)}
+    yield event_row(record[1], record[0].name, record[0].domain, values)
 
 
 def _execute_rows(record: Record) -> Iterable[NativeRow]:
     step: Step = record[5]
+    if not step.in_window:
+        return  # its schedule row is missing: the analyzer ties the two together
     rid_json = expander.expand(step)
     rest = {"batch_type": step.batch_type, "batch_size": step.tokens}
     yield span_row(record[1], record[2], record[0].name, record[0].domain, rid_json, rest)
@@ -80,6 +86,7 @@ def _no_attributes(record: Record) -> Iterable[tuple[str, Any]]:  # noqa: ARG001
 SCHEDULE_TYPE = RecordType(
     SCHEDULE, "batchFrameworkProcessing", native=False, rows=_schedule_rows, attributes=_no_attributes
 )
+KV_STATUS_TYPE = RecordType(KV_CACHE, "KVCacheStatus", native=False, traces=False, rows=_kv_rows)
 EXECUTE_TYPE = RecordType(EXECUTE, "modelExec", native=False, rows=_execute_rows, attributes=_no_attributes)
 UPDATE_TYPE = RecordType(SCHEDULE, "update_from_output", native=False)
 STEP_TYPE = RecordType(SCHEDULE, "engine.step", native=False, attributes=_step_attributes)
@@ -158,7 +165,7 @@ class Schedule:
             span = child(ids)
             token = make_current(span)
         before = args[0].kv_cache_manager.block_pool.get_num_free_blocks()
-        return time_ns(), monotonic_ns(), span, token, snapshot, before
+        return time_ns(), monotonic_ns(), span, token, recorder.native is not None, snapshot, before
 
     @staticmethod
     def _sampled_root() -> SpanIds | None:
@@ -168,7 +175,7 @@ class Schedule:
         return None
 
     def exit(self, state: tuple[Any, ...], args: Any, kwargs: Any, result: Any, error: Any) -> None:  # noqa: ARG002
-        start, mono, span, token, snapshot, before = state
+        start, mono, span, token, in_window, snapshot, before = state
         if token is not None:
             detach(token)
         if error is not None or not result.total_num_scheduled_tokens:
@@ -176,7 +183,7 @@ class Schedule:
         scheduler = args[0]
         end = start + monotonic_ns() - mono
         step = Step(start, mono, None, result)
-        step.snapshot = snapshot
+        step.in_window, step.snapshot = in_window, snapshot
         step.preempted, tracker.preempted = tracker.preempted, []
         step.running, step.waiting = len(scheduler.running), len(scheduler.waiting)
         pool = scheduler.kv_cache_manager.block_pool
@@ -185,6 +192,8 @@ class Schedule:
         if recorder.traces_on:
             self._trace(step, span, result)
         self._keep(step, result)
+        if KV_STATUS_TYPE.native_on:
+            recorder.emit((KV_STATUS_TYPE, end, end, get_ident(), None, step, None))
         if SCHEDULE_TYPE.native_on or step.ids is not None:
             ids = None if step.ids is None else (step.ids[0], span.span_id, step.ids[1], SAMPLED)
             recorder.emit((SCHEDULE_TYPE, start, end, get_ident(), ids, step, None))

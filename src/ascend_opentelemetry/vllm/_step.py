@@ -19,7 +19,7 @@ class Step:
     """
 
     __slots__ = (
-        "allocated", "batch_type", "cached", "executing", "finished", "free", "ids", "links", "mono", "new",
+        "allocated", "batch_type", "cached", "executing", "finished", "free", "ids", "in_window", "links", "mono", "new",
         "preempted", "resumed", "rid_json", "running", "scheduled", "snapshot", "start", "tokens", "total", "waiting",
     )  # fmt: skip
 
@@ -39,6 +39,8 @@ class Step:
         self.finished: Iterable[str] = output.finished_req_ids
         self.preempted: Sequence[str] = ()
         self.resumed: Sequence[str] = sorted(resumed_ids(self.cached))
+        #: A native window was open when it began, and what is known of its requests since then.
+        self.in_window = False
         self.snapshot: Snapshot | None = None
         self.running = self.waiting = self.total = self.free = self.allocated = 0
         #: Set by the execute hook until the model's result is there.

@@ -149,13 +149,31 @@ def test_wrong_value(field: str, written: Any, used: Any, tmp_path: Path) -> Non
     assert (problem.path, problem.line, problem.field, problem.value) == ("dir/c.json", 2, field, written)
     assert problem.used == used
     assert str(problem).startswith(f'dir/c.json:2: "{field}": ')
-    assert str(problem).endswith(f"; {used!r} is used")
+    assert str(problem).endswith(" is used")
     assert (unknown.field, unknown.line, unknown.used) == ("x", 1, None)
 
 
 def test_message() -> None:
     _, [problem] = parse('{\n"timelimit": 9000}', "/etc/c.json")
     assert str(problem) == '/etc/c.json:2: "timelimit": 9000 is higher than 7200; 7200 is used'
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("enable", "0"),
+        ("prof_dir", "$HOME/.ms_server_profiler"),
+        ("profiler_level", "INFO"),
+        ("acl_prof_task_time_level", "L0"),
+        ("domain", '""'),
+        ("api_filter", '""'),
+        ("timelimit", "0"),
+        ("torch_prof_stack", "false"),
+    ],
+)
+def test_the_default_is_shown_as_it_would_be_written(name: str, shown: str) -> None:
+    _, (problem,) = parse(json.dumps({name: None}), "c.json")
+    assert str(problem).endswith(f"; {shown} is used")
 
 
 def test_unknown_field_is_one_problem_and_the_rest_works() -> None:

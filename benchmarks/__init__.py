@@ -1,0 +1,1 @@
+"""What telemetry costs: ratios to the SDK and to a vLLM without any. ``python -m benchmarks`` runs them."""
