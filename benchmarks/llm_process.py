@@ -55,7 +55,7 @@ def main(way: str, model: str) -> None:
 
     LLMEngine.step = step
     endpoint = {"otlp_traces_endpoint": os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"]} if way == "stock" else {}
-    llm = LLM(model, max_model_len=256, enforce_eager=True, max_num_seqs=PROMPTS, seed=0, **endpoint)
+    llm = LLM(model, max_model_len=256, enforce_eager=True, max_num_seqs=PROMPTS, seed=0, disable_log_stats=False, **endpoint)
     params = SamplingParams(temperature=0, max_tokens=TOKENS, ignore_eos=True)
     prompts = [f"hello world {number}" for number in range(PROMPTS)]
     print(json.dumps({"ready": way}), flush=True)

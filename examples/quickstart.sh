@@ -1,15 +1,17 @@
 #!/usr/bin/env bash
 # Steps 1 to 3 of the service profiling guide, in the current folder, with a server on this machine.
 #
-#   MODEL  model to serve (default: Qwen/Qwen2.5-0.5B-Instruct)
-#   PORT   port of the server (default: 8000)
+#   MODEL      model to serve (default: Qwen/Qwen2.5-0.5B-Instruct)
+#   PORT       port of the server (default: 8000)
+#   VLLM_ARGS  further arguments of vllm serve
 set -euo pipefail
 model=${MODEL:-Qwen/Qwen2.5-0.5B-Instruct}
 port=${PORT:-8000}
 
 # 1 Preparation
 export SERVICE_PROF_CONFIG_PATH=ms_service_profiler_config.json
-vllm serve "$model" --port "$port" &
+# shellcheck disable=SC2086 # words of their own
+vllm serve "$model" --port "$port" ${VLLM_ARGS:-} &
 server=$!
 trap 'kill "$server" 2>/dev/null && wait "$server" || true' EXIT
 

@@ -43,8 +43,7 @@ def install(installer: Installer, path: str | os.PathLike[str] | None = None) ->
 def uninstall(installer: Installer) -> None:
     """Take all hooks out again."""
     installer.remove_all()
-    for record_type in vllm.TYPES:
-        recorder.unregister(record_type)
+    recorder.unregister_all()
     for types in vllm.NATIVE_TYPES.values():
         for record_type in types:
             record_type.native = False
@@ -77,7 +76,7 @@ def _custom_hook(target: Target, symbol: symbols.Symbol, handler: symbols.Custom
                 custom = getattr(custom, part)
             if not callable(custom):
                 raise TypeError("it is not callable")
-        except Exception as error:  # noqa: BLE001 - the user's module may raise anything
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - the user's module may be a script
             _logger.warning(
                 "%s: handler %s:%s cannot be used (%s: %s); %s is timed instead",
                 target.where, handler.module, handler.function, type(error).__name__, error, target,

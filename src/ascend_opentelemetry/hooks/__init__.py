@@ -6,4 +6,15 @@ from ascend_opentelemetry.hooks._install import Installer, Target
 from ascend_opentelemetry.hooks._timer import Timer, Values
 from ascend_opentelemetry.hooks._wrap import is_generator_kind, wrap
 
-__all__ = ["Custom", "Handler", "Installer", "Switch", "Target", "Timer", "Values", "Wrapper", "is_generator_kind", "wrap"]
+__all__ = [
+    "Custom",
+    "Handler",
+    "Installer",
+    "Switch",
+    "Target",
+    "Timer",
+    "Values",
+    "Wrapper",
+    "is_generator_kind",
+    "wrap",
+]

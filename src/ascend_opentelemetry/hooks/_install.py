@@ -34,6 +34,14 @@ class _Installed(NamedTuple):
     inherited: bool
 
 
+def _find(owner: Any, name: str) -> Any:
+    """The attribute as a class or module holds it: an inherited class or static method is not bound yet."""
+    for holder in getattr(owner, "__mro__", (owner,)):
+        if name in vars(holder):
+            return vars(holder)[name]
+    return getattr(owner, name)
+
+
 class Installer:
     """The hooks of a process.
 
@@ -68,7 +76,7 @@ class Installer:
         try:
             for part in path:
                 owner = getattr(owner, part)
-            original = vars(owner)[name] if name in vars(owner) else getattr(owner, name)
+            original = _find(owner, name)
         except AttributeError:
             if not missing_ok:
                 _logger.warning("%s: %s does not exist in this version; it is left out", target.where, target)
@@ -80,6 +88,8 @@ class Installer:
         hook: Any = make_hook(function)
         if isinstance(original, (staticmethod, classmethod)):
             hook = type(original)(hook)
+        elif isinstance(owner, type) and not hasattr(original, "__get__"):
+            hook = staticmethod(hook)  # a callable object or builtin gets no self, so its hook must not either
         self._installed.append(_Installed(owner, name, hook, original, name not in vars(owner)))
         setattr(owner, name, hook)
 

@@ -51,9 +51,12 @@ class Timer:
         mono = monotonic_ns()
         record_type = self.switch
         extra = None
-        if state.__class__ is RecordSpan:
+        if type(state) is RecordSpan:
             if self._attach:
-                detach(state.token)
+                try:
+                    detach(state.token)
+                except ValueError:  # an abandoned coroutine, closed from elsewhere: its context is gone with its task
+                    pass
             start = state.start
             end = start + mono - state.mono
             if state.flags:

@@ -151,7 +151,10 @@ class _Call:
 
     def __exit__(self, *exc: object) -> None:
         if isinstance(self._state, RecordSpan):
-            detach(self._state.token)
+            try:
+                detach(self._state.token)
+            except ValueError:  # an abandoned task, closed from elsewhere: its context is gone with it
+                pass
 
     def end(self, result: Any, error: BaseException | None) -> None:
         if self._recorded:
@@ -165,10 +168,7 @@ def _generator(original: Callable[..., Any], handler: Handler, guard: Guard) -> 
     def hook(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         body = original(*args, **kwargs)
         call = _Call(handler, guard, args, kwargs)
-        error: BaseException | None = None
-        result: Any = None
-        sent: Any = None
-        thrown: BaseException | None = None
+        result = sent = thrown = error = None
         try:
             while True:
                 try:
@@ -180,9 +180,6 @@ def _generator(original: Callable[..., Any], handler: Handler, guard: Guard) -> 
                 sent = thrown = None
                 try:
                     sent = yield value
-                except GeneratorExit:
-                    body.close()
-                    raise
                 except BaseException as given:  # noqa: BLE001 - goes into the body, as without the hook
                     thrown = given
         except BaseException as raised:
@@ -190,6 +187,7 @@ def _generator(original: Callable[..., Any], handler: Handler, guard: Guard) -> 
             raise
         finally:
             call.end(result, error)
+            thrown = error = None  # an exception and the frame that it left would keep each other alive
 
     return hook
 
@@ -198,9 +196,7 @@ def _async_generator(original: Callable[..., Any], handler: Handler, guard: Guar
     async def hook(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         body = original(*args, **kwargs)
         call = _Call(handler, guard, args, kwargs)
-        error: BaseException | None = None
-        sent: Any = None
-        thrown: BaseException | None = None
+        sent = thrown = error = None
         try:
             while True:
                 try:
@@ -211,9 +207,6 @@ def _async_generator(original: Callable[..., Any], handler: Handler, guard: Guar
                 sent = thrown = None
                 try:
                     sent = yield value
-                except GeneratorExit:
-                    await body.aclose()
-                    raise
                 except BaseException as given:  # noqa: BLE001
                     thrown = given
         except BaseException as raised:
@@ -221,5 +214,6 @@ def _async_generator(original: Callable[..., Any], handler: Handler, guard: Guar
             raise
         finally:
             call.end(None, error)
+            thrown = error = None
 
     return hook

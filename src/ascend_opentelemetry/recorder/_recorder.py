@@ -175,4 +175,3 @@ class Recorder:
 
 
 recorder = Recorder()
-

@@ -14,7 +14,6 @@ from opentelemetry import context as context_api
 from opentelemetry.context import Context
 from opentelemetry.context.contextvars_context import ContextVarsRuntimeContext
 from opentelemetry.trace import (
-    INVALID_SPAN,
     NonRecordingSpan,
     Span,
     SpanContext,
@@ -50,8 +49,8 @@ else:
 random = Random()  # noqa: S311 - span ids need to differ, not to be secret
 getrandbits = random.getrandbits
 
-# a later version than 00 may have more parts
-_TRACEPARENT = re.compile("(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?:$|(?<!^00.{52})-)")
+# later versions than 00 may have more parts
+_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?:-|\Z)")
 
 #: Decides once a root: ``trace_id, name, kind, attributes`` -> recorded.
 RootSampler = Callable[[int, str, int, Mapping[str, Any]], bool]
@@ -239,7 +238,6 @@ def remote_context(trace_id: int, span_id: int, flags: int) -> Context:
 
 
 __all__ = [
-    "INVALID_SPAN",
     "SAMPLED",
     "RecordSpan",
     "RootSampler",

@@ -49,6 +49,18 @@ def _steps(db: Database, *names: str) -> list[Row]:
     return sorted(rows, key=lambda row: (row.start, row.id))
 
 
+def _partners(scheduled: list[Row], executed: list[Row]) -> list[Row]:
+    """The schedule rows whose text is that of the next modelExec row; where none is, the one at its place."""
+    found: list[Row] = []
+    at = 0
+    for row in executed:
+        same = (i for i in range(at, len(scheduled)) if scheduled[i].args["rid"] == row.args["rid"])
+        at = next(same, at)
+        found += scheduled[at : at + 1]
+        at += 1
+    return found
+
+
 def trap_12(service: Service) -> Iterator[Violation]:
     """Schedule and modelExec rows of one file say the same steps, with the same rid text, in the same order."""
     for db in service.databases:
@@ -56,9 +68,10 @@ def trap_12(service: Service) -> Iterator[Violation]:
         if not scheduled or not executed:
             continue
         if not service.complete:
-            # a recording may open inside the first step and close inside the last ones
+            # a recording may open inside the first step and have several windows, each closing inside a step: every
+            # modelExec has a schedule row, in the same order, and not the other way round
             executed = [row for row in executed if row.start >= scheduled[0].start]
-            scheduled = scheduled[: len(executed)]
+            scheduled = _partners(scheduled, executed)
         for schedule, execute in zip_longest(scheduled, executed):
             texts = [row and json.dumps(row.args["rid"]) for row in (schedule, execute)]
             if texts[0] != texts[1]:
