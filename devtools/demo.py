@@ -121,7 +121,7 @@ def _print_native(folder: Path) -> None:
     lines = list(native.listing(folder))
     print("\n".join(lines) or f"none below {folder}")
     if lines:
-        print("\nAnalyze them by (pip install ms_service_profiler):")
+        print("\nAnalyze them where ms_service_profiler is installed (it comes with CANN):")
         print(f"  msserviceprofiler analyze --input-path={folder} --output-path={folder.parent / 'analysis'}")
 
 

@@ -13,6 +13,7 @@ from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 from ascend_opentelemetry import _symbol_hooks
 from ascend_opentelemetry._runtime import as_sampler, runtime
 from ascend_opentelemetry.hooks import Installer
+from ascend_opentelemetry.recorder import recorder
 
 _logger = logging.getLogger(__name__)
 
@@ -36,14 +37,17 @@ class VLLMInstrumentor(BaseInstrumentor):
             runtime.start()
             self._installer = Installer()
             _symbol_hooks.install(self._installer, symbols)
-        except Exception:  # noqa: BLE001 - serving must start without us
+        except Exception:  # serving must start without us
             _logger.exception("vLLM is not instrumented")
 
     def _uninstrument(self, **kwargs: Any) -> None:  # noqa: ARG002
         if self._installer is not None:
             _symbol_hooks.uninstall(self._installer)
             self._installer = None
-        runtime.shutdown()
+        if runtime.has_traces:
+            recorder.flush()  # spans of other instrumentations go the same way: it stays open
+        else:
+            runtime.shutdown()
 
 
 def _bridge(provider: trace.TracerProvider) -> None:

@@ -23,6 +23,7 @@ class Runtime:
 
     def __init__(self) -> None:
         self.started = False
+        self._native: NativeSink | None = None
         self._trace_sinks: list[Sink] = []
         self._sampler: RootSampler | None = None
 
@@ -32,7 +33,7 @@ class Runtime:
         return bool(self._trace_sinks)
 
     def add_traces(self, sinks: list[Sink], sampler: RootSampler) -> None:
-        """Export spans.
+        """Export spans, from now on.
 
         Args:
             sinks: that take them.
@@ -42,28 +43,33 @@ class Runtime:
         self._sampler = sampler
         if self.started:
             self._start_sinks()
+        else:
+            self.start()
 
     def start(self) -> None:
         """Start the drain; further calls do nothing."""
         if self.started:
             return
         self.started = True
-        self._native: NativeSink | None = None
+        self._native = None
         if path := os.environ.get(SERVICE_PROF_CONFIG_PATH):
             show_messages()
             self._native = NativeSink(path, on_change=recorder.set_native)
+            for name, value in recorder.meta.items():
+                self._native.set_meta(name, value)
             recorder.on_meta = self._native.set_meta
         self._start_sinks()
         atexit.register(self.shutdown)
-        # a forked child leaves by os._exit, which runs finalizers and no atexit handlers
-        multiprocessing.util.register_after_fork(self, Runtime._after_fork)
+        # a child of multiprocessing leaves by os._exit, which runs its finalizers and no atexit handlers
+        self._finalize()
+        multiprocessing.util.register_after_fork(self, Runtime._finalize)
 
     def _start_sinks(self) -> None:
         sinks: list[Sink] = [self._native] if self._native is not None else []
         recorder.start(sinks + self._trace_sinks)
         recorder.set_traces(self.has_traces, self._sampler, _step_ratio())
 
-    def _after_fork(self) -> None:
+    def _finalize(self) -> None:
         multiprocessing.util.Finalize(None, self.shutdown, exitpriority=100)
 
     def shutdown(self) -> None:

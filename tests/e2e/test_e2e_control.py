@@ -148,9 +148,7 @@ def line_of(text: str) -> int:
         (1, "._prepare_inputs", ["attribute broken", "_prepare_inputs"]),
     ],
 )
-def test_each_fault_has_one_clear_warning(
-    controlled: Controlled, processes: int, place: str, parts: list[str]
-) -> None:
+def test_each_fault_has_one_clear_warning(controlled: Controlled, processes: int, place: str, parts: list[str]) -> None:
     where = f"/{place}: " if place.startswith("config") else f"symbols.yaml:{line_of(place)}: "
     log = controlled.service.server.log().splitlines()
     lines = [line for line in log if where in line and all(part in line for part in parts)]

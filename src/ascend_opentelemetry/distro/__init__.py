@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from ascend_opentelemetry.distro._distro import AscendDistro
 from ascend_opentelemetry.distro._plugin import vllm_plugin
-from ascend_opentelemetry.distro._role import is_helper
+from ascend_opentelemetry.distro._role import NoConfigurator, is_helper
 
 if TYPE_CHECKING:
     from ascend_opentelemetry.distro._configurator import AscendConfigurator
@@ -13,8 +13,9 @@ __all__ = ["AscendConfigurator", "AscendDistro", "is_helper", "vllm_plugin"]
 
 
 def __getattr__(name: str) -> Any:
-    # the SDK is imported where it is configured, not in helper processes
     if name == "AscendConfigurator":
+        if is_helper():  # the SDK is imported where it is configured
+            return NoConfigurator
         from ascend_opentelemetry.distro._configurator import AscendConfigurator
 
         return AscendConfigurator

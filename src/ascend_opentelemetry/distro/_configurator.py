@@ -25,6 +25,7 @@ class AscendConfigurator(_OTelSDKConfigurator):
         if is_helper():
             return
         from opentelemetry import trace
+        from opentelemetry.sdk.environment_variables import OTEL_SDK_DISABLED
         from opentelemetry.sdk.resources import Resource
         from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 
@@ -47,7 +48,8 @@ class AscendConfigurator(_OTelSDKConfigurator):
         }
         super()._configure(export_span_processor=processor, resource_attributes=attributes, **kwargs)
         provider = trace.get_tracer_provider()
-        if sinks and isinstance(provider, TracerProvider):
+        disabled = os.environ.get(OTEL_SDK_DISABLED, "").strip().lower() == "true"
+        if sinks and isinstance(provider, TracerProvider) and not disabled:
             for sink in sinks:
                 sink.set_resource(provider.resource)
             runtime.add_traces(list(sinks), as_sampler(provider))

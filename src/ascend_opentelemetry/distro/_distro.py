@@ -32,7 +32,8 @@ class AscendDistro(BaseDistro):
     def _configure(self, **kwargs: Any) -> None:  # noqa: ARG002
         if is_helper():
             return
-        native_only = SERVICE_PROF_CONFIG_PATH in os.environ and not any(name in os.environ for name in _ENDPOINTS)
+        get = os.environ.get  # a variable that is empty counts as not set
+        native_only = bool(get(SERVICE_PROF_CONFIG_PATH)) and not any(get(name) for name in _ENDPOINTS)
         for exporter in (OTEL_TRACES_EXPORTER, OTEL_METRICS_EXPORTER, OTEL_LOGS_EXPORTER):
             os.environ.setdefault(exporter, "none" if native_only else "otlp")
         os.environ.setdefault(_PROTOCOL, "grpc")

@@ -22,8 +22,8 @@ def vllm_plugin() -> None:
 
     It acts only where native files (``SERVICE_PROF_CONFIG_PATH``) or an OTel exporter is asked for.
     """
-    wants_traces = any(name in os.environ for name in _WANTS_TRACES)
-    if is_helper() or not (wants_traces or SERVICE_PROF_CONFIG_PATH in os.environ):
+    wants_traces = any(os.environ.get(name, "none") not in ("", "none") for name in _WANTS_TRACES)
+    if is_helper() or not (wants_traces or os.environ.get(SERVICE_PROF_CONFIG_PATH)):
         return
     try:
         from ascend_opentelemetry._instrumentor import VLLMInstrumentor
@@ -38,5 +38,5 @@ def vllm_plugin() -> None:
             AscendDistro().configure()
             AscendConfigurator().configure()
         instrumentor.instrument()
-    except Exception:  # noqa: BLE001 - vLLM must start without us
+    except Exception:  # vLLM must start without us
         _logger.exception("vLLM is not instrumented")

@@ -10,7 +10,7 @@ from typing import Any
 from ascend_opentelemetry.recorder import CAPACITY, RecordSpan, RecordType, detach, open_span, recorder
 
 #: ``args, kwargs, result`` -> the values of ``RecordType.keys``.
-Values = Callable[[tuple[Any, ...], Mapping[str, Any], Any], tuple[Any, ...]]
+Values = Callable[[tuple[Any, ...], Any, Any], tuple[Any, ...]]
 
 
 class Timer:

@@ -47,7 +47,7 @@ def is_generator_kind(function: Callable[..., Any]) -> bool:
     return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
 
 
-def wrap(original: Callable[..., Any], handler: Handler, target: str, where: str) -> Callable[..., Any]:
+def wrap(original: Callable[..., Any], handler: Handler | Wrapper, target: str, where: str) -> Callable[..., Any]:
     """Build the hook around ``original``.
 
     Args:

@@ -192,7 +192,7 @@ def open_span(record_type: RecordType, root: Callable[[RecordType], RecordSpan])
         The span, with ``token`` set; None below a root that is not sampled.
     """
     context = get_current()
-    parent = context.get(_SPAN_KEY)
+    parent: Any = context.get(_SPAN_KEY)
     if parent.__class__ is RecordSpan:
         if not parent.flags:
             return None

@@ -27,9 +27,7 @@ QUEUE = RecordType(REQUEST, "queue", _KEYS, native=False)
 PREFILL = RecordType(
     REQUEST, "prefill", (*_KEYS, "gen_ai.usage.input_tokens", "vllm.request.cached_tokens"), native=False
 )
-DECODE = RecordType(
-    REQUEST, "decode", (*_KEYS, "gen_ai.usage.output_tokens", "vllm.request.preemptions"), native=False
-)
+DECODE = RecordType(REQUEST, "decode", (*_KEYS, "gen_ai.usage.output_tokens", "vllm.request.preemptions"), native=False)
 
 
 class Phases:

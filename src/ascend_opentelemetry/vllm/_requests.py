@@ -186,33 +186,30 @@ class RequestTracker:
         if len(trace.finish_reasons) > 1 or trace.attributes.get("gen_ai.request.choice.count", 1) != 1:
             self._parents = {key: value for key, value in self._parents.items() if value is not trace}
         if trace.ids is not None:
-            self._emit(trace, message)
+            _emit(trace, trace.ids, message)
         if not self.children:
             recorder.wake(export=True)
 
-    @staticmethod
-    def _emit(trace: RequestTrace, message: str | None) -> None:
-        now = time_ns()
-        attributes = trace.attributes
-        attributes["gen_ai.usage.input_tokens"] = trace.prompt_tokens
-        attributes["gen_ai.usage.output_tokens"] = trace.output_tokens
-        attributes["gen_ai.response.finish_reasons"] = [
-            reason for _, reason in sorted(trace.finish_reasons.items())
-        ]
-        attributes["gen_ai.latency.e2e"] = (now - trace.arrival) / 1e9
-        if trace.first_token:
-            attributes["gen_ai.latency.time_to_first_token"] = (trace.first_token - trace.arrival) / 1e9
-            trace.events.append(("first token", trace.first_token, ()))
-        stats = trace.stats
-        if stats is not None and stats.scheduled_ts and len(trace.finish_reasons) == 1:
-            attributes["gen_ai.latency.time_in_queue"] = stats.scheduled_ts - stats.queued_ts
-            attributes["gen_ai.latency.time_in_model_prefill"] = stats.first_token_ts - stats.scheduled_ts
-            attributes["gen_ai.latency.time_in_model_decode"] = stats.last_token_ts - stats.first_token_ts
-            attributes["gen_ai.latency.time_in_model_inference"] = stats.last_token_ts - stats.scheduled_ts
-        assert trace.ids is not None
-        extra = SpanExtra(STATUS_ERROR if message else 0, message or "", events=tuple(trace.events))
-        record_type = request_type(trace.ids)
-        recorder.emit((record_type, trace.arrival, now, get_ident(), trace.ids, tuple(attributes.items()), extra))
+
+def _emit(trace: RequestTrace, ids: SpanIds, message: str | None) -> None:
+    now = time_ns()
+    attributes = trace.attributes
+    attributes["gen_ai.usage.input_tokens"] = trace.prompt_tokens
+    attributes["gen_ai.usage.output_tokens"] = trace.output_tokens
+    attributes["gen_ai.response.finish_reasons"] = [reason for _, reason in sorted(trace.finish_reasons.items())]
+    attributes["gen_ai.latency.e2e"] = (now - trace.arrival) / 1e9
+    if trace.first_token:
+        attributes["gen_ai.latency.time_to_first_token"] = (trace.first_token - trace.arrival) / 1e9
+        trace.events.append(("first token", trace.first_token, ()))
+    stats = trace.stats
+    if stats is not None and stats.scheduled_ts and len(trace.finish_reasons) == 1:
+        attributes["gen_ai.latency.time_in_queue"] = stats.scheduled_ts - stats.queued_ts
+        attributes["gen_ai.latency.time_in_model_prefill"] = stats.first_token_ts - stats.scheduled_ts
+        attributes["gen_ai.latency.time_in_model_decode"] = stats.last_token_ts - stats.first_token_ts
+        attributes["gen_ai.latency.time_in_model_inference"] = stats.last_token_ts - stats.scheduled_ts
+    extra = SpanExtra(STATUS_ERROR if message else 0, message or "", events=tuple(trace.events))
+    record_type = request_type(ids)
+    recorder.emit((record_type, trace.arrival, now, get_ident(), ids, tuple(attributes.items()), extra))
 
 
 tracker = RequestTracker()
@@ -242,7 +239,9 @@ class OutputAddRequest:
     switch = recorder
 
     def enter(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        given = dict(zip(("self", "request", "prompt", "parent_req", "request_index"), args, strict=False)) | kwargs
+        given = dict(zip(("self", "request", "prompt", "parent_req", "request_index"), args, strict=False)) | dict(
+            kwargs
+        )
         request = given["request"]
         if request.request_id not in given["self"].request_states:  # else an update of a streamed input
             tracker.add(request, given.get("parent_req"), given.get("request_index", 0), _incoming.get())

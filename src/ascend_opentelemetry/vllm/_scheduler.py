@@ -79,15 +79,16 @@ def _step_attributes(record: Record) -> Iterable[tuple[str, Any]]:
     yield "vllm.kv_cache.blocks.total", step.total
 
 
-def _no_attributes(record: Record) -> Iterable[tuple[str, Any]]:  # noqa: ARG001 - the root span has them
+def no_attributes(record: Record) -> Iterable[tuple[str, Any]]:  # noqa: ARG001
+    """For spans of a step below the one that says what is in it."""
     return ()
 
 
 SCHEDULE_TYPE = RecordType(
-    SCHEDULE, "batchFrameworkProcessing", native=False, rows=_schedule_rows, attributes=_no_attributes
+    SCHEDULE, "batchFrameworkProcessing", native=False, rows=_schedule_rows, attributes=no_attributes
 )
 KV_STATUS_TYPE = RecordType(KV_CACHE, "KVCacheStatus", native=False, traces=False, rows=_kv_rows)
-EXECUTE_TYPE = RecordType(EXECUTE, "modelExec", native=False, rows=_execute_rows, attributes=_no_attributes)
+EXECUTE_TYPE = RecordType(EXECUTE, "modelExec", native=False, rows=_execute_rows, attributes=no_attributes)
 UPDATE_TYPE = RecordType(SCHEDULE, "update_from_output", native=False)
 STEP_TYPE = RecordType(SCHEDULE, "engine.step", native=False, attributes=_step_attributes)
 

@@ -150,7 +150,7 @@ def _refused(scope: Scope, error: Exception) -> None:
         error.__dict__["ascend_otel_reported"] = True
         if not scope.reported:
             _report(scope, type(error).__qualname__, str(error) or type(error).__qualname__, error, None)
-    except Exception:  # noqa: BLE001 - the server answers with the first error
+    except Exception:
         _logger.warning("an error of a request is not recorded", exc_info=True)
 
 

@@ -21,7 +21,7 @@ from ascend_opentelemetry.recorder import (
     recorder,
 )
 from ascend_opentelemetry.vllm._rows import EXECUTE, encode, id_objects, span_row
-from ascend_opentelemetry.vllm._scheduler import STEP_ATTRIBUTE, note_rank
+from ascend_opentelemetry.vllm._scheduler import STEP_ATTRIBUTE, no_attributes, note_rank
 
 
 def _runner_rows(record: Record) -> Iterable[NativeRow]:
@@ -38,16 +38,14 @@ def _batch_size(record: Record) -> Iterable[tuple[str, Any]]:
 
 
 RUNNER_TYPE = RecordType(EXECUTE, "modelRunnerExec", native=False, rows=_runner_rows, attributes=_batch_size)
-SAMPLE_TYPE = RecordType(EXECUTE, "sample_tokens", native=False, attributes=_batch_size)
+SAMPLE_TYPE = RecordType(EXECUTE, "sample_tokens", native=False, attributes=no_attributes)
 
 #: ``record_function_or_nullcontext`` tags of a model runner -> name of the span. vLLM puts its own before them.
 TAGS = (
     "preprocess", "prepare input", "forward", "postprocess", "post process", "sample", "sample_token", "bookkeep",
     "draft", "draft_token", "EPLB weight D2D", "EPLB update", "async_state_update",
 )  # fmt: skip
-TAG_TYPES = {
-    tag: RecordType(EXECUTE, tag, native=False, rows=_tag_rows, attributes=_batch_size) for tag in TAGS
-}
+TAG_TYPES = {tag: RecordType(EXECUTE, tag, native=False, rows=_tag_rows, attributes=no_attributes) for tag in TAGS}
 
 
 class _Current:
@@ -156,7 +154,7 @@ class RecordFunction:
 
         def record_function_or_nullcontext(name: str) -> AbstractContextManager[Any]:
             record_type = types.get(name)
-            if record_type is None or not record_type.on:
+            if record_type is None or not record_type.on or not current.scheduled:
                 return original(name)
             return _Tagged(record_type, original(name))
 

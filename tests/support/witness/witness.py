@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import os
 import time
+from pathlib import Path
 from typing import Any
 
 
 def _log(kind: str, **fields: Any) -> None:
-    path = os.path.join(os.environ["WITNESS_DIR"], f"{os.getpid()}.jsonl")
-    with open(path, "a") as file:
+    path = Path(os.environ["WITNESS_DIR"]) / f"{os.getpid()}.jsonl"
+    with path.open("a") as file:
         file.write(json.dumps({"kind": kind, "time": time.time_ns(), **fields}) + "\n")
 
 
