@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from devtools.client import mix, new_traceparent
+from devtools.client import Answer, mix, new_traceparent
 from tests.support.service import Service, serve
 
 
@@ -37,17 +38,16 @@ def mixed(vllm_python: Path, tiny_model: Path, tmp_path_factory: pytest.TempPath
 
 @pytest.fixture(scope="session")
 def queued(vllm_python: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Service:
-    """Six streamed requests at once, one slot: each waits for those before it; all over."""
+    """Four streamed requests, one slot: each waits for those before it; all over."""
     folder = tmp_path_factory.mktemp("queued")
     args, env = ["--max-num-seqs", "1"], {"WITNESS_STEP_MS": "40"}
     with serve(folder, vllm_python, tiny_model, args=args, env=env) as service:
         service.client.completion(max_tokens=2)
-        with ThreadPoolExecutor(6) as pool:
-            running = [
-                pool.submit(
-                    service.client.completion, f"hello {index}", stream=True, max_tokens=15, ignore_eos=True
-                )
-                for index in range(6)
-            ]  # fmt: skip
-            service.answers |= {f"request-{index}": future.result() for index, future in enumerate(running)}
+
+        def send(index: int) -> Answer:
+            time.sleep(index * 0.06)  # not all at once: the client's clock is compared too
+            return service.client.completion(f"hello {index}", stream=True, max_tokens=15, ignore_eos=True)
+
+        with ThreadPoolExecutor(4) as pool:
+            service.answers = {f"request-{index}": answer for index, answer in enumerate(pool.map(send, range(4)))}
     return service

@@ -1,4 +1,4 @@
-"""Times of six requests that wait for one slot, against vLLM's own statistics and the client's clock."""
+"""Times of four requests that wait for one slot, against vLLM's own statistics and the client's clock."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.service import Service
 
 pytestmark = pytest.mark.vllm
 
-REQUESTS = range(6)
+REQUESTS = range(4)
 
 
 def statistics(service: Service, request_id: str) -> dict[str, float]:
@@ -36,7 +36,7 @@ def spans_of(service: Service, request_id: str) -> dict[str, Span]:
 
 def test_requests_waited(queued: Service) -> None:
     waits = sorted(statistics(queued, answer.request_id)["queue"] for answer in queued.answers.values())
-    assert sum(wait > 500 for wait in waits) >= 3, waits
+    assert sum(wait > 500 for wait in waits) >= 2, waits
 
 
 @pytest.mark.parametrize("index", REQUESTS)

@@ -6,7 +6,18 @@ from typing import NamedTuple
 
 from ascend_opentelemetry.hooks import Handler, Wrapper
 from ascend_opentelemetry.recorder import RecordType
-from ascend_opentelemetry.vllm import _kv_cache, _lifecycle, _phases, _requests, _scheduler, _serving, _worker
+from ascend_opentelemetry.vllm import (
+    _kv_cache,
+    _lifecycle,
+    _output_processor,
+    _phases,
+    _requests,
+    _scheduler,
+    _serving,
+    _step_types,
+    _steps,
+    _worker,
+)
 
 
 class Hooked(NamedTuple):
@@ -17,7 +28,7 @@ class Hooked(NamedTuple):
     handler: Handler | Wrapper
 
 
-_execute = _scheduler.ExecuteModel()
+_execute = _steps.ExecuteModel()
 _model_runner = _worker.ModelRunner()
 _sample_tokens = _worker.SampleTokens()
 _completion = _serving.Serve("text_completion")
@@ -25,12 +36,14 @@ _chat = _serving.Serve("chat")
 
 #: Source of each: vLLM 0.32.0; what an older version lacks is left out there.
 HOOKED = (
-    Hooked("vllm.v1.engine.async_llm", "AsyncLLM.add_request", _requests.AsyncAddRequest()),
-    Hooked("vllm.v1.engine.output_processor", "OutputProcessor.add_request", _requests.OutputAddRequest()),
-    Hooked("vllm.v1.engine.output_processor", "OutputProcessor.process_outputs", _requests.ProcessOutputs()),
-    Hooked("vllm.v1.engine.output_processor", "OutputProcessor._update_stats_from_finished", _requests.Finished()),
-    Hooked("vllm.v1.engine.output_processor", "OutputProcessor.abort_requests", _requests.AbortRequests()),
-    Hooked("vllm.v1.engine.output_processor", "OutputProcessor.propagate_error", _requests.PropagateError()),
+    Hooked("vllm.v1.engine.async_llm", "AsyncLLM.add_request", _output_processor.AsyncAddRequest()),
+    Hooked("vllm.v1.engine.output_processor", "OutputProcessor.add_request", _output_processor.OutputAddRequest()),
+    Hooked("vllm.v1.engine.output_processor", "OutputProcessor.process_outputs", _output_processor.ProcessOutputs()),
+    Hooked(
+        "vllm.v1.engine.output_processor", "OutputProcessor._update_stats_from_finished", _output_processor.Finished()
+    ),
+    Hooked("vllm.v1.engine.output_processor", "OutputProcessor.abort_requests", _output_processor.AbortRequests()),
+    Hooked("vllm.v1.engine.output_processor", "OutputProcessor.propagate_error", _output_processor.PropagateError()),
     Hooked("vllm.entrypoints.openai.completion.serving", "OpenAIServingCompletion.create_completion", _completion),
     Hooked("vllm.entrypoints.openai.serving_completion", "OpenAIServingCompletion.create_completion", _completion),
     Hooked("vllm.entrypoints.openai.chat_completion.serving", "OpenAIServingChat.create_chat_completion", _chat),
@@ -40,8 +53,8 @@ HOOKED = (
     ),
     Hooked("vllm.v1.engine.utils", "shutdown", _lifecycle.StopProcesses()),
     Hooked("vllm.v1.core.sched.scheduler", "Scheduler.add_request", _scheduler.AddRequest()),
-    Hooked("vllm.v1.core.sched.scheduler", "Scheduler.schedule", _scheduler.Schedule()),
-    Hooked("vllm.v1.core.sched.scheduler", "Scheduler.update_from_output", _scheduler.UpdateFromOutput()),
+    Hooked("vllm.v1.core.sched.scheduler", "Scheduler.schedule", _steps.Schedule()),
+    Hooked("vllm.v1.core.sched.scheduler", "Scheduler.update_from_output", _steps.UpdateFromOutput()),
     Hooked("vllm.v1.core.sched.scheduler", "Scheduler._preempt_request", _scheduler.PreemptRequest()),
     Hooked("vllm.v1.core.sched.scheduler", "Scheduler._free_request", _scheduler.FreeRequest()),
     Hooked("vllm.v1.core.kv_cache_manager", "KVCacheManager.free", _kv_cache.Free()),
@@ -64,10 +77,10 @@ NATIVE_TYPES: dict[str, tuple[RecordType, ...]] = {
     "async_add_request": (_requests.HTTP_REQUEST, _requests.TOKENIZE),
     "process_outputs": (_requests.HTTP_RESPONSE, _requests.DETOKENIZE),
     "add_request": (_scheduler.ENQUEUE_TYPE,),
-    "schedule": (_scheduler.SCHEDULE_TYPE, _scheduler.KV_STATUS_TYPE),
+    "schedule": (_step_types.SCHEDULE_TYPE, _step_types.KV_STATUS_TYPE),
     "kv_free": (_kv_cache.FREE_TYPE,),
     "get_computed_blocks": (_kv_cache.HIT_TYPE,),
-    "execute_model": (_scheduler.EXECUTE_TYPE,),
+    "execute_model": (_step_types.EXECUTE_TYPE,),
     "model_runner": (_worker.RUNNER_TYPE,),
     "record_function": tuple(_worker.TAG_TYPES.values()),
     "data_parallel": (),
@@ -79,8 +92,8 @@ TYPES: tuple[RecordType, ...] = (
     _phases.QUEUE,
     _phases.PREFILL,
     _phases.DECODE,
-    _scheduler.STEP_TYPE,
-    _scheduler.UPDATE_TYPE,
+    _step_types.STEP_TYPE,
+    _step_types.UPDATE_TYPE,
     _serving.ROOT_TYPE,
     _serving.CHILD_TYPE,
     _worker.SAMPLE_TYPE,

@@ -21,7 +21,9 @@ from ascend_opentelemetry.recorder import (
     recorder,
 )
 from ascend_opentelemetry.vllm._rows import EXECUTE, encode, id_objects, span_row
-from ascend_opentelemetry.vllm._scheduler import STEP_ATTRIBUTE, no_attributes, note_rank
+from ascend_opentelemetry.vllm._scheduler import note_rank
+from ascend_opentelemetry.vllm._step_types import no_attributes
+from ascend_opentelemetry.vllm._steps import STEP_ATTRIBUTE
 
 
 def _runner_rows(record: Record) -> Iterable[NativeRow]:

@@ -1,0 +1,178 @@
+"""EngineCore: a step, from ``Scheduler.schedule`` over ``Executor.execute_model`` to ``update_from_output``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from threading import get_ident
+from time import monotonic_ns, time_ns
+from typing import Any
+
+from ascend_opentelemetry.recorder import (
+    KIND_INTERNAL,
+    SAMPLED,
+    RecordSpan,
+    SpanExtra,
+    SpanIds,
+    child,
+    detach,
+    getrandbits,
+    make_current,
+    recorder,
+)
+from ascend_opentelemetry.vllm._scheduler import tracker
+from ascend_opentelemetry.vllm._step import Step
+from ascend_opentelemetry.vllm._step_types import EXECUTE_TYPE, KV_STATUS_TYPE, SCHEDULE_TYPE, STEP_TYPE, UPDATE_TYPE
+
+#: Name of the attribute that carries the step's span ids on ``SchedulerOutput`` to the workers.
+STEP_ATTRIBUTE = "ascend_otel_step"
+#: As many links as the SDK's default limit for a span.
+MAX_LINKS = 128
+
+
+class Schedule:
+    """``Scheduler.schedule() -> SchedulerOutput``: the start of a step."""
+
+    switch = recorder
+
+    def enter(self, args: tuple[Any, ...], kwargs: Any) -> tuple[Any, ...]:  # noqa: ARG002
+        snapshot = tracker.snapshot(args[0])
+        span = token = None
+        if recorder.traces_on:
+            ids = self._sampled_root() if recorder.sample_step() else None
+            span = child(ids)
+            token = make_current(span)
+        before = args[0].kv_cache_manager.block_pool.get_num_free_blocks()
+        return time_ns(), monotonic_ns(), span, token, recorder.native is not None, snapshot, before
+
+    @staticmethod
+    def _sampled_root() -> SpanIds | None:
+        trace_id = getrandbits(128)
+        if recorder.sample(trace_id, STEP_TYPE.name, KIND_INTERNAL, {}):
+            return trace_id, getrandbits(64), 0, SAMPLED
+        return None
+
+    def exit(self, state: tuple[Any, ...], args: Any, kwargs: Any, result: Any, error: Any) -> None:  # noqa: ARG002
+        start, mono, span, token, in_window, snapshot, before = state
+        if token is not None:
+            detach(token)
+        if error is not None or not result.total_num_scheduled_tokens:
+            return
+        scheduler = args[0]
+        end = start + monotonic_ns() - mono
+        step = Step(start, mono, None, result)
+        step.in_window, step.snapshot = in_window, snapshot
+        step.preempted, tracker.preempted = tracker.preempted, []
+        step.running, step.waiting = len(scheduler.running), len(scheduler.waiting)
+        pool = scheduler.kv_cache_manager.block_pool
+        step.total, step.free = pool.num_gpu_blocks - 1, pool.get_num_free_blocks()
+        step.allocated = before - step.free
+        if recorder.traces_on:
+            self._trace(step, span, result)
+        self._keep(step, result)
+        if KV_STATUS_TYPE.native_on:
+            recorder.emit((KV_STATUS_TYPE, end, end, get_ident(), None, step, None))
+        if SCHEDULE_TYPE.native_on or step.ids is not None:
+            ids = None if step.ids is None else (step.ids[0], span.span_id, step.ids[1], SAMPLED)
+            recorder.emit((SCHEDULE_TYPE, start, end, get_ident(), ids, step, None))
+
+    def _trace(self, step: Step, span: RecordSpan, output: Any) -> None:
+        """Fix the step's ids, carry them to the workers, link the requests of the batch."""
+        phases = tracker.phases
+        first_prefill = False
+        for request_id, _, _ in step.new:
+            first_prefill |= phases.scheduled(request_id, step.start)
+        for request_id in step.resumed:
+            phases.event(request_id, "resumed")
+        if span.flags:
+            step.ids = (span.trace_id, span.parent_id, 0, SAMPLED)
+        elif first_prefill:
+            step.ids = self._sampled_root()
+            if step.ids is not None:
+                span.span_id = getrandbits(64)
+        if step.ids is None:
+            return
+        setattr(output, STEP_ATTRIBUTE, step.ids)
+        for request_id in step.scheduled:
+            request = phases.requests.get(request_id)
+            if request is not None:
+                request.joined(step.ids[0], step.ids[1])
+                if len(step.links) < MAX_LINKS:
+                    step.links.append(request.link)
+
+    @staticmethod
+    def _keep(step: Step, output: Any) -> None:
+        steps = tracker.steps
+        if len(steps) >= 64:  # outputs that never came back: the engine failed
+            del steps[next(iter(steps))]
+        steps[id(output)] = step
+
+
+class ExecuteModel:
+    """``Executor.execute_model(scheduler_output)``: until the model's result is there, also as a future."""
+
+    switch = recorder
+
+    def enter(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        output = args[1] if len(args) > 1 else kwargs["scheduler_output"]
+        step = tracker.steps.get(id(output))
+        if step is None or step.executing is not None:
+            return None
+        step.executing = (time_ns(), monotonic_ns(), child(step.ids))
+        return step, make_current(step.executing[2]) if recorder.traces_on else None
+
+    def exit(self, state: Any, args: Any, kwargs: Any, result: Any, error: Any) -> None:  # noqa: ARG002
+        if state is None:
+            return
+        step, token = state
+        if token is not None:
+            detach(token)
+        if error is None and hasattr(result, "add_done_callback") and not result.done():
+            result.add_done_callback(lambda _: end_execution(step))
+        else:
+            end_execution(step, error)
+
+
+def end_execution(step: Step, error: BaseException | None = None) -> None:
+    """Record ``modelExec``; a second call does nothing."""
+    if step.executing is None or step.executing is False:
+        return
+    start, mono, span = step.executing
+    step.executing = False
+    if EXECUTE_TYPE.native_on or step.ids is not None:
+        if error is not None:
+            span.failed(error)
+        ids = None if step.ids is None else span.ids
+        end = start + monotonic_ns() - mono
+        recorder.emit((EXECUTE_TYPE, start, end, get_ident(), ids, step, span.extra()))
+
+
+class UpdateFromOutput:
+    """``Scheduler.update_from_output(scheduler_output, model_runner_output)``: the end of a step."""
+
+    switch = recorder
+
+    def enter(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        output = args[1] if len(args) > 1 else kwargs["scheduler_output"]
+        step = tracker.steps.pop(id(output), None)
+        if step is None:
+            return None
+        end_execution(step)
+        span = child(step.ids)
+        return step, span, make_current(span) if recorder.traces_on else None, time_ns(), monotonic_ns()
+
+    def exit(self, state: Any, args: Any, kwargs: Any, result: Any, error: Any) -> None:  # noqa: ARG002
+        if state is None:
+            return
+        step, span, token, start, mono = state
+        if token is not None:
+            detach(token)
+        if not recorder.traces_on:
+            return
+        if step.ids is not None:
+            now, thread = monotonic_ns(), get_ident()
+            if error is not None:
+                span.failed(error)
+            recorder.emit((UPDATE_TYPE, start, start + now - mono, thread, span.ids, (), span.extra()))
+            extra = SpanExtra(links=step.links, dropped_links=max(0, len(step.scheduled) - MAX_LINKS))
+            recorder.emit((STEP_TYPE, step.start, step.start + now - step.mono, thread, step.ids, step, extra))
+        tracker.phases.step_done(args[0].requests)
