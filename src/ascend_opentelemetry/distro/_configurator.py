@@ -50,6 +50,12 @@ class AscendConfigurator(_OTelSDKConfigurator):
         provider = trace.get_tracer_provider()
         disabled = os.environ.get(OTEL_SDK_DISABLED, "").strip().lower() == "true"
         if sinks and isinstance(provider, TracerProvider) and not disabled:
-            for sink in sinks:
-                sink.set_resource(provider.resource)
+            resource = provider.resource
+
+            def set_resource() -> None:
+                for sink in sinks:
+                    sink.set_resource(resource.merge(Resource({"process.pid": os.getpid()})))
+
+            set_resource()
+            os.register_at_fork(after_in_child=set_resource)
             runtime.add_traces(list(sinks), as_sampler(provider))

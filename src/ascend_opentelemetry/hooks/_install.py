@@ -37,8 +37,9 @@ class _Installed(NamedTuple):
 def _find(owner: Any, name: str) -> Any:
     """The attribute as a class or module holds it: an inherited class or static method is not bound yet."""
     for holder in getattr(owner, "__mro__", (owner,)):
-        if name in vars(holder):
-            return vars(holder)[name]
+        attributes = getattr(holder, "__dict__", {})
+        if name in attributes:
+            return attributes[name]
     return getattr(owner, name)
 
 

@@ -20,10 +20,12 @@ class Sender:
     Args:
         transport: does the sending.
         max_queue: spans that may wait; a payload that does not fit is dropped.
+        max_batch: spans that a request may hold.
     """
 
-    def __init__(self, transport: Transport, max_queue: int) -> None:
+    def __init__(self, transport: Transport, max_queue: int, max_batch: int) -> None:
         self._transport = transport
+        self._max_batch = max_batch
         self._max_queue = max_queue
         self._reset()
 
@@ -97,7 +99,7 @@ class Sender:
             changed.wait_for(lambda: self._queue or self._closed)
             if self._closed:
                 return False
-            payload, spans = self._queue.popleft()
+            payload, spans = self._take()
             self._waiting -= spans
             self._sending = spans
             self._busy = True
@@ -117,6 +119,20 @@ class Sender:
             self._busy = False
             changed.notify_all()
         return True
+
+    def _take(self) -> tuple[Any, int]:
+        """The next request: small payloads that have queued up behind a slow one become one."""
+        payload, spans = self._queue.popleft()
+        payloads = [payload]
+        while self._queue and spans + self._queue[0][1] <= self._max_batch:
+            payload, more = self._queue.popleft()
+            payloads.append(payload)
+            spans += more
+        if len(payloads) == 1:
+            return payloads[0], spans
+        if self._transport.takes_bytes:
+            return b"".join(payloads), spans  # protobuf: the repeated fields of concatenated messages add up
+        return [span for part in payloads for span in part], spans
 
     def _tell(self, outcome: Outcome, lost: int, full: int) -> None:
         if lost:

@@ -69,7 +69,7 @@ class OtlpSink:
             self._max_batch = max_queue
         transport = open_transport(exporter) or Transport(exporter)
         self._batch = SpanEncoder(resource) if transport.takes_bytes else ReadableBatch(resource)
-        self._sender = Sender(transport, max_queue)
+        self._sender = Sender(transport, max_queue, self._max_batch)
         self._reset()
 
     def _reset(self) -> None:

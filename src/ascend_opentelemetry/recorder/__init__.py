@@ -1,6 +1,7 @@
 """The hot path: records, the span that is current, the queue and its drain."""
 
 from ascend_opentelemetry.recorder._drain import Drain, Sink
+from ascend_opentelemetry.recorder._peers import Peers
 from ascend_opentelemetry.recorder._record import (
     KIND_INTERNAL,
     KIND_SERVER,
@@ -50,6 +51,7 @@ __all__ = [
     "Drain",
     "NativeRow",
     "NativeWindow",
+    "Peers",
     "Record",
     "RecordSpan",
     "RecordType",

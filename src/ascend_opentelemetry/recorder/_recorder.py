@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from ascend_opentelemetry.recorder._drain import Drain, Sink
+from ascend_opentelemetry.recorder._peers import Peers
 from ascend_opentelemetry.recorder._record import KIND_INTERNAL, Record, RecordType
 from ascend_opentelemetry.recorder._span import SAMPLED, RecordSpan, RootSampler, getrandbits, random
 
@@ -16,6 +17,8 @@ _logger = logging.getLogger(__name__)
 
 #: Records that wait for the drain; further ones are dropped and counted.
 CAPACITY = 65_536
+#: Seconds at most that a process flushes for another one, which waits a little longer.
+PEER_FLUSH = 0.45
 
 
 class NativeWindow(Protocol):
@@ -49,6 +52,7 @@ class Recorder:
         self._types: list[RecordType] = []
         self._sampler: RootSampler | None = None
         self._drain = Drain(self.queue)
+        self._peers = Peers()
         os.register_at_fork(after_in_child=self._after_fork)
 
     def register(self, record_type: RecordType) -> RecordType:
@@ -142,9 +146,30 @@ class Recorder:
         return self._drain.lost
 
     def start(self, sinks: list[Sink]) -> None:
-        """Start the drain with these sinks; when it runs already, go on with these."""
+        """Start the drain with these sinks; when it runs already, go on with these.
+
+        From here on the process flushes when another one of its service asks for it.
+        """
         self.append = self.queue.append
         self._drain.start(sinks)
+        try:
+            self._peers.listen(self._flush_for_peer)
+        except OSError as error:
+            _logger.warning("the last records before a shutdown may be lost: no socket to be asked for them: %s", error)
+
+    def _flush_for_peer(self) -> None:
+        self.flush(PEER_FLUSH)
+
+    def flush_others(self, timeout: float) -> bool:
+        """Have the other processes of the service flush, e.g. before they are killed.
+
+        Args:
+            timeout: seconds to wait for the last of them.
+
+        Returns:
+            Whether all have answered.
+        """
+        return self._peers.flush_others(timeout)
 
     def wake(self, export: bool = False) -> None:
         """Drain now; with ``export`` the exporters send what they hold too."""
@@ -160,6 +185,7 @@ class Recorder:
         self.traces_on = False
         self._switch_all()
         self.append = self._too_late
+        self._peers.close()
         self._drain.shutdown(timeout)
         self.dropped += len(self.queue)
         self.queue.clear()
@@ -172,6 +198,7 @@ class Recorder:
         self.queue.clear()
         self.dropped = 0
         self._drain.after_fork()
+        self._peers.after_fork(self._flush_for_peer)
 
 
 recorder = Recorder()

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import Any
 
 from ascend_opentelemetry.recorder import recorder
 from ascend_opentelemetry.vllm._scheduler import tracker as scheduler_tracker
 
-#: Seconds that EngineCore and the workers get to drain before the API server signals them: vLLM leaves them
-#: 4 to 14 ms after that, and they are woken when a request ends.
-GRACE = 0.15
+#: Seconds at most that EngineCore and the workers get to flush before the API server signals them: vLLM leaves them
+#: 4 to 14 ms after that. They usually need a few.
+GRACE = 0.5
 #: Seconds at most for the last flush of a process that is told to end.
 LAST_FLUSH = 0.5
 
@@ -58,7 +57,7 @@ class StopProcesses:
     switch = recorder
 
     def enter(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        if args or kwargs:
-            time.sleep(GRACE)
+        if args[0] if args else kwargs["procs"]:
+            recorder.flush_others(GRACE)
 
     def exit(self, state: None, args: Any, kwargs: Any, result: Any, error: Any) -> None: ...
