@@ -27,7 +27,9 @@ class Receiver:
         self.endpoints = {protocol: f"http://127.0.0.1:{port}" for protocol, port in ports.items()}
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._process.kill()
         self._process.wait()
 
@@ -70,7 +72,11 @@ def main() -> None:
     http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=http.serve_forever, daemon=True).start()
     server = grpc.server(futures.ThreadPoolExecutor(2))
-    for signal, handler in (("trace.v1.Trace", take), ("metrics.v1.Metrics", lambda *_: b""), ("logs.v1.Logs", lambda *_: b"")):
+    for signal, handler in (
+        ("trace.v1.Trace", take),
+        ("metrics.v1.Metrics", lambda *_: b""),
+        ("logs.v1.Logs", lambda *_: b""),
+    ):
         methods = {"Export": grpc.unary_unary_rpc_method_handler(handler)}
         service = f"opentelemetry.proto.collector.{signal}Service"
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, methods),))

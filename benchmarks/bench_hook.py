@@ -71,9 +71,10 @@ def run(quick: bool) -> bool:
         with tracer.start_as_current_span("execute"):
             return execute()
 
-    def sdk_with(*args: Any) -> None:
-        with tracer.start_as_current_span("execute_with", attributes=dict(zip(KEYS, args, strict=True))):
-            return execute_with(*args)
+    def sdk_with(request: str, batch: int, tokens: int, phase: str, usage: float) -> None:
+        attributes = {KEYS[0]: request, KEYS[1]: batch, KEYS[2]: tokens, KEYS[3]: phase, KEYS[4]: usage}
+        with tracer.start_as_current_span("execute_with", attributes=attributes):
+            return execute_with(request, batch, tokens, phase, usage)
 
     def ours(call: Callable[..., Any], *args: Any, on: bool = True, below: bool = False) -> Callable[[], float]:
         def measure() -> float:

@@ -18,7 +18,7 @@ PROMPTS, TOKENS = 8, 100
 
 def prepare(way: str) -> Callable[[], Any]:
     """Switch telemetry on before vLLM is imported; gives what sends all that is pending."""
-    if way.startswith("ours"):
+    if way == "ours":
         from ascend_opentelemetry import VLLMInstrumentor
         from ascend_opentelemetry.distro import AscendConfigurator, AscendDistro
         from ascend_opentelemetry.recorder import recorder
@@ -55,7 +55,9 @@ def main(way: str, model: str) -> None:
 
     LLMEngine.step = step
     endpoint = {"otlp_traces_endpoint": os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"]} if way == "stock" else {}
-    llm = LLM(model, max_model_len=256, enforce_eager=True, max_num_seqs=PROMPTS, seed=0, disable_log_stats=False, **endpoint)
+    llm = LLM(
+        model, max_model_len=256, enforce_eager=True, max_num_seqs=PROMPTS, seed=0, disable_log_stats=False, **endpoint
+    )
     params = SamplingParams(temperature=0, max_tokens=TOKENS, ignore_eos=True)
     prompts = [f"hello world {number}" for number in range(PROMPTS)]
     print(json.dumps({"ready": way}), flush=True)
@@ -70,7 +72,10 @@ def main(way: str, model: str) -> None:
         flush()
         cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
         tokens = sum(len(output.outputs[0].token_ids) for output in outputs)
-        print(json.dumps({"cpu": cpu, "generate": done, "wall": wall, "steps": steps, "tokens": tokens, "idle": idle}), flush=True)
+        print(
+            json.dumps({"cpu": cpu, "generate": done, "wall": wall, "steps": steps, "tokens": tokens, "idle": idle}),
+            flush=True,
+        )
         since = time.process_time()
 
 

@@ -5,13 +5,26 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from opentelemetry.environment_variables import OTEL_PYTHON_ID_GENERATOR
 from opentelemetry.sdk._configuration import _OTelSDKConfigurator
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 
 from ascend_opentelemetry.distro._role import is_helper
+from ascend_opentelemetry.recorder import getrandbits
 from ascend_opentelemetry.version import __version__
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
+
+
+class OwnIdGenerator(RandomIdGenerator):
+    """Ids that do not come from the module ``random``: vLLM seeds that alike in every worker and at every start."""
+
+    def generate_span_id(self) -> int:
+        return getrandbits(64)
+
+    def generate_trace_id(self) -> int:
+        return getrandbits(128)
 
 
 class AscendConfigurator(_OTelSDKConfigurator):
@@ -46,15 +59,20 @@ class AscendConfigurator(_OTelSDKConfigurator):
             "telemetry.distro.version": __version__,
             "process.pid": os.getpid(),
         }
+        if os.environ.get(OTEL_PYTHON_ID_GENERATOR, "random").strip() in ("", "random"):
+            kwargs.setdefault("id_generator", OwnIdGenerator())
         super()._configure(export_span_processor=processor, resource_attributes=attributes, **kwargs)
         provider = trace.get_tracer_provider()
         disabled = os.environ.get(OTEL_SDK_DISABLED, "").strip().lower() == "true"
         if sinks and isinstance(provider, TracerProvider) and not disabled:
-            resource = provider.resource
 
             def set_resource() -> None:
+                own = Resource({"process.pid": os.getpid()})
+                # in a forked child the provider, told first, has a new service.instance.id; its tracers have copies
+                if hasattr(provider, "_update_resource"):  # not in SDK 1.41
+                    provider._update_resource(own)
                 for sink in sinks:
-                    sink.set_resource(resource.merge(Resource({"process.pid": os.getpid()})))
+                    sink.set_resource(provider.resource.merge(own))
 
             set_resource()
             os.register_at_fork(after_in_child=set_resource)

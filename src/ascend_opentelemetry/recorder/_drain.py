@@ -110,7 +110,7 @@ class Drain:
         depth = len(self._queue)  # what comes in meanwhile waits for the next round, else this one might never end
         while depth:
             records = [popleft() for _ in range(min(depth, max(SLICE, depth // 8)))]
-            depth -= len(records)
+            depth = min(depth - len(records), len(self._queue))  # emptied where a shutdown gave up on a sink
             for sink in self._sinks:
                 if self._call(sink, "write", records) is False:
                     name = type(sink).__name__

@@ -44,6 +44,7 @@ HOOKED = (
     ),
     Hooked("vllm.v1.engine.output_processor", "OutputProcessor.abort_requests", _output_processor.AbortRequests()),
     Hooked("vllm.v1.engine.output_processor", "OutputProcessor.propagate_error", _output_processor.PropagateError()),
+    Hooked("vllm.v1.engine.llm_engine", "LLMEngine.step", _output_processor.EngineStep()),
     Hooked("vllm.entrypoints.openai.completion.serving", "OpenAIServingCompletion.create_completion", _completion),
     Hooked("vllm.entrypoints.openai.serving_completion", "OpenAIServingCompletion.create_completion", _completion),
     Hooked("vllm.entrypoints.openai.chat_completion.serving", "OpenAIServingChat.create_chat_completion", _chat),

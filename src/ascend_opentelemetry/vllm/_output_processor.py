@@ -6,12 +6,20 @@ from collections.abc import Mapping
 from contextvars import ContextVar, Token
 from threading import get_ident
 from time import time_ns
-from typing import Any
+from typing import Any, NamedTuple
 
 from ascend_opentelemetry.recorder import recorder
 from ascend_opentelemetry.vllm._requests import DETOKENIZE, tracker
 
-_incoming: ContextVar[Mapping[str, str] | None] = ContextVar("ascend_otel_incoming", default=None)
+
+class _Call(NamedTuple):
+    """A call of ``AsyncLLM.add_request``: the client's headers, and the engine requests it added."""
+
+    headers: Mapping[str, str] | None
+    added: list[str]
+
+
+_call: ContextVar[_Call | None] = ContextVar("ascend_otel_add_request", default=None)
 
 
 class AsyncAddRequest:
@@ -20,14 +28,19 @@ class AsyncAddRequest:
 
     switch = recorder
 
-    def enter(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Token[Any]:
+    def enter(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[_Call, Token[Any]]:
         headers = kwargs.get("trace_headers")
         if headers and isinstance(kwargs, dict) and args[0].observability_config.otlp_traces_endpoint is None:
             kwargs["trace_headers"] = None
-        return _incoming.set(headers)
+        call = _Call(headers, [])
+        return call, _call.set(call)
 
-    def exit(self, state: Token[Any], args: Any, kwargs: Any, result: Any, error: Any) -> None:  # noqa: ARG002
-        _incoming.reset(state)
+    def exit(self, state: tuple[_Call, Token[Any]], args: Any, kwargs: Any, result: Any, error: Any) -> None:  # noqa: ARG002
+        call, token = state
+        _call.reset(token)
+        # added here but never sent; when the task is cancelled, it may have been sent and go on
+        if isinstance(error, Exception):
+            tracker.fail(error, call.added)
 
 
 class OutputAddRequest:
@@ -35,15 +48,30 @@ class OutputAddRequest:
 
     switch = recorder
 
-    def enter(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    def enter(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[str, Any, Mapping[str, Any]]:
         given = dict(zip(("self", "request", "prompt", "parent_req", "request_index"), args, strict=False)) | dict(
             kwargs
         )
         request = given["request"]
-        if request.request_id not in given["self"].request_states:  # else an update of a streamed input
-            tracker.add(request, given.get("parent_req"), given.get("request_index", 0), _incoming.get())
+        request_id: str = request.request_id
+        states: Mapping[str, Any] = given["self"].request_states
+        known = states.get(request_id)
+        if known is None:  # else an update of a streamed input
+            call = _call.get()
+            if call is not None:
+                call.added.append(request_id)
+            headers = call.headers if call is not None else None
+            tracker.add(request, given.get("parent_req"), given.get("request_index", 0), headers)
+        return request_id, known, states
 
-    def exit(self, state: None, args: Any, kwargs: Any, result: Any, error: Any) -> None: ...
+    def exit(self, state: tuple[str, Any, Mapping[str, Any]], args: Any, kwargs: Any, result: Any, error: Any) -> None:  # noqa: ARG002
+        request_id, known, states = state
+        if request_id in states:
+            return
+        if error is not None:
+            tracker.fail(error, (request_id,))
+        elif known is not None:  # the end of a streamed input whose last token was out before
+            tracker.finish(known, "stop")
 
 
 class ProcessOutputs:
@@ -67,7 +95,7 @@ class ProcessOutputs:
 class Finished:
     """``OutputProcessor._update_stats_from_finished(req_state, finish_reason, ...)``: once a finished request."""
 
-    switch = recorder
+    switch = tracker
 
     def enter(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         state = args[1] if len(args) > 1 else kwargs["req_state"]
@@ -79,7 +107,7 @@ class Finished:
 class AbortRequests:
     """``OutputProcessor.abort_requests(ids, ...) -> internal ids``."""
 
-    switch = recorder
+    switch = tracker
 
     def enter(self, args: Any, kwargs: Any) -> None: ...
 
@@ -90,9 +118,21 @@ class AbortRequests:
 class PropagateError:
     """``OutputProcessor.propagate_error(e)``: the engine is dead."""
 
-    switch = recorder
+    switch = tracker
 
     def enter(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         tracker.fail(args[1] if len(args) > 1 else kwargs["e"])
 
     def exit(self, state: None, args: Any, kwargs: Any, result: Any, error: Any) -> None: ...
+
+
+class EngineStep:
+    """``LLMEngine.step()``: what it raises ends the requests of ``LLM``, for which nobody propagates the error."""
+
+    switch = tracker
+
+    def enter(self, args: Any, kwargs: Any) -> None: ...
+
+    def exit(self, state: None, args: Any, kwargs: Any, result: Any, error: Any) -> None:  # noqa: ARG002
+        if isinstance(error, Exception):  # after an interrupt the next call goes on
+            tracker.fail(error)

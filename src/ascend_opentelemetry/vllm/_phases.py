@@ -34,8 +34,8 @@ class Phases:
     """Times of one traced request; wall clock at its arrival, monotonic differences after that."""
 
     __slots__ = (
-        "decode_id", "events", "first_step", "first_token", "last_step", "parent_id", "prefill_id", "queued",
-        "scheduled", "trace_id", "zero",
+        "decode_id", "decoding", "events", "first_step", "first_token", "last_step", "parent_id", "prefill_id",
+        "queued", "scheduled", "trace_id", "zero",
     )  # fmt: skip
 
     def __init__(self, trace_id: int, parent_id: int) -> None:
@@ -49,6 +49,8 @@ class Phases:
         self.decode_id = getrandbits(64)
         self.first_step: SpanLink | None = None
         self.last_step: SpanLink | None = None
+        #: A traced step links to the decode span, so that one is recorded.
+        self.decoding = False
         self.events: list[SpanEvent] = []
 
     @property
@@ -63,6 +65,7 @@ class Phases:
             self.first_step = trace_id, step_id, (("vllm.step.position", "first"),)
         else:
             self.last_step = trace_id, step_id, (("vllm.step.position", "last"),)
+            self.decoding = bool(self.first_token)
 
 
 class PhaseTracker:
@@ -94,12 +97,12 @@ class PhaseTracker:
             self.requests[request.request_id] = Phases(parent[0], parent[1])
 
     def scheduled(self, request_id: str, at: int) -> bool:
-        """A request runs for the first time, from wall clock ``at``; whether it is traced."""
+        """A request runs for the first time, from monotonic clock ``at``; whether it is traced."""
         phases = self.requests.get(request_id)
         if phases is None:
             return False
         if not phases.scheduled:
-            phases.scheduled = max(at, phases.queued)
+            phases.scheduled = max(phases.zero + at, phases.queued)
             self.prefilling[request_id] = phases
         return True
 
@@ -141,6 +144,7 @@ class PhaseTracker:
             request = requests.get(request_id)
             if request is None:
                 self.requests.pop(request_id)
+                self.prefilling.pop(request_id, None)
             else:
                 self.finish(request, error)
 
@@ -148,8 +152,9 @@ class PhaseTracker:
         request_id: str = request.request_id
         scheduled, first = phases.scheduled, phases.first_token
         thread = get_ident()
-        links = [link for link in (phases.first_step, phases.last_step) if link is not None]
-        has_decode = bool(first) and (end > first or phases.last_step is not None)
+        first_links = [phases.first_step] if phases.first_step is not None else []
+        last_links = [phases.last_step] if phases.last_step is not None else []
+        has_decode = bool(first) and (end > first or phases.decoding)
 
         def extra(start: int, stop: int, last: bool, step_links: list[SpanLink]) -> SpanExtra:
             events = [event for event in phases.events if start <= event[1] and (last or event[1] < stop)]
@@ -166,11 +171,11 @@ class PhaseTracker:
             cached = max(getattr(request, "num_cached_tokens", 0), 0)
             emit(
                 PREFILL, phases.prefill_id, scheduled, stop, (request_id, request.num_prompt_tokens, cached),
-                extra(scheduled, stop, not has_decode, links[:1] if has_decode else links),
+                extra(scheduled, stop, not has_decode, first_links if phases.decoding else first_links + last_links),
             )  # fmt: skip
         if has_decode:
             emit(
                 DECODE, phases.decode_id, first, end,
                 (request_id, request.num_output_tokens, getattr(request, "num_preemptions", 0)),
-                extra(first, end, True, links[1:]),
+                extra(first, end, True, last_links if phases.decoding else []),
             )  # fmt: skip

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from threading import get_ident
-from time import time_ns
+from time import monotonic_ns, time_ns
 from typing import Any
 
 from ascend_opentelemetry.recorder import (
+    SAMPLED,
     STATUS_ERROR,
     NativeRow,
     Record,
@@ -43,20 +44,29 @@ TOKENIZE = RecordType(ENGINE, "tokenize", native=False, traces=False, rows=_toke
 DETOKENIZE = RecordType(ENGINE, "detokenize", native=False, traces=False, rows=_rid_rows)
 HTTP_RESPONSE = RecordType(ENGINE, "httpRes", native=False, traces=False, rows=_response_rows)
 
+#: Finish reasons that are failures -> description of the span's status.
+_FAILURES = {"abort": "aborted before the last token", "error": "the engine reported an error"}
+
 
 class RequestTrace:
     """An ``llm_request``: one engine request, or the ``n`` of a request with ``n > 1``."""
 
-    __slots__ = ("arrival", "attributes", "events", "finish_reasons", "first_token", "ids", "open", "output_tokens",
-                 "prompt_tokens", "stats")  # fmt: skip
+    __slots__ = ("arrival", "attributes", "events", "finish_reasons", "first_token", "ids", "message", "missing",
+                 "open", "output_tokens", "parent_id", "prompt_tokens", "stats", "zero")  # fmt: skip
 
-    def __init__(self, arrival: int, prompt_tokens: int, attributes: dict[str, Any]) -> None:
+    def __init__(self, arrival: int, prompt_tokens: int, attributes: dict[str, Any], parent: Any) -> None:
         self.arrival = arrival
+        #: Wall minus monotonic clock: when the wall clock is set meanwhile, the span keeps its length.
+        self.zero = max(time_ns(), arrival) - monotonic_ns()
         self.prompt_tokens = prompt_tokens
         self.attributes = attributes
+        self.parent_id: str | None = parent.request_id if parent is not None else None
         self.ids: SpanIds | None = None
-        #: Children without an end.
-        self.open = int(attributes.get("gen_ai.request.choice.count", 1))
+        #: Children that were not added yet, and those without an end.
+        self.missing: int = parent.sampling_params.n if parent is not None else 1
+        self.open = 0
+        #: Why it failed.
+        self.message: str | None = None
         self.first_token = 0
         self.output_tokens = 0
         self.finish_reasons: dict[int, str] = {}
@@ -82,24 +92,32 @@ class RequestTracker:
         self.children: dict[str, Child] = {}
         #: Children that wait for their first token: the only ones looked at after a step.
         self.waiting: set[str] = set()
-        self._parents: dict[str, RequestTrace] = {}
+        self._parents: dict[str | None, RequestTrace] = {}
+
+    @property
+    def on(self) -> bool:
+        """Whether a request is open: its end is noted also when recording has been switched off meanwhile."""
+        return bool(self.children)
 
     def add(self, request: Any, parent: Any, index: int, headers: Mapping[str, str] | None) -> None:
         """Take over vLLM's ``EngineCoreRequest`` before it is sent; gives it the ``traceparent`` of its span."""
-        external: str = request.external_req_id or request.request_id
+        # before vLLM 0.14 there is one id, which the engine's ids of n > 1 extend
+        external: str = getattr(request, "external_req_id", None) or (parent or request).request_id
         trace = self._parents.get(parent.request_id) if parent is not None else None
         if trace is None:
             trace = self._open(request, parent, external, headers)
+        trace.missing -= 1
+        trace.open += 1
         rid = external if parent is None else f"{index}_{external}"
+        if parent is not None and external.isdigit():
+            rid = request.request_id  # of ``LLM``: the analyzer would read 1_2 as the number 12
         self.children[request.request_id] = Child(trace, rid, index)
         self.waiting.add(request.request_id)
         if trace.ids is not None:
             # a new dict: the children of one request share theirs
             traceparent = format_traceparent(trace.ids[0], trace.ids[1], trace.ids[3])
             request.trace_headers = {**(request.trace_headers or {}), "traceparent": traceparent}
-        elif recorder.traces_on:
-            request.trace_headers = {**(request.trace_headers or {}), "traceparent": f"00-{1:032x}-{1:016x}-00"}
-        now, thread = time_ns(), get_ident()
+        now, thread = trace.zero + monotonic_ns(), get_ident()
         if HTTP_REQUEST.native_on:
             recorder.emit((HTTP_REQUEST, trace.arrival, trace.arrival, thread, None, rid, None))
         if TOKENIZE.native_on:
@@ -120,24 +138,25 @@ class RequestTracker:
         if params is not None:
             attributes["gen_ai.request.temperature"] = params.temperature
             attributes["gen_ai.request.top_p"] = params.top_p
-            attributes["gen_ai.request.max_tokens"] = params.max_tokens
+            if params.max_tokens is not None:
+                attributes["gen_ai.request.max_tokens"] = params.max_tokens
             attributes["gen_ai.request.choice.count"] = params.n
-        trace = RequestTrace(int(request.arrival_time * 1e9), len(request.prompt_token_ids or ()), attributes)
+        trace = RequestTrace(int(request.arrival_time * 1e9), len(request.prompt_token_ids or ()), attributes, parent)
         if recorder.traces_on:
-            trace.ids = request_ids(headers, attributes)
+            trace.ids = request_ids(headers or request.trace_headers, attributes)
         if parent is not None:
-            self._parents[parent.request_id] = trace
+            self._parents[trace.parent_id] = trace
         return trace
 
     def first_tokens(self, outputs: Iterable[Any]) -> None:
         """Before ``process_outputs``: note requests whose first token is among these ``EngineCoreOutput``."""
-        now = time_ns()
+        now, mono = time_ns(), monotonic_ns()
         for output in outputs:
             if output.request_id in self.waiting and output.new_token_ids:
                 self.waiting.discard(output.request_id)
                 child = self.children[output.request_id]
                 if not child.request.first_token:
-                    child.request.first_token = now
+                    child.request.first_token = child.request.zero + mono
                 if DETOKENIZE.native_on:
                     recorder.emit((DETOKENIZE, now, now, get_ident(), None, child.rid, None))
 
@@ -147,7 +166,8 @@ class RequestTracker:
         if child is None:
             return
         self.waiting.discard(state.request_id)
-        tokens = 0 if state.detokenizer is None else state.detokenizer.num_output_tokens()
+        tokens = 0 if state.detokenizer is None else len(state.detokenizer.output_token_ids)
+        child.request.prompt_tokens = state.prompt_len  # embeddings and streamed inputs are counted too
         if HTTP_RESPONSE.native_on:
             now = time_ns()
             values = (child.rid, child.request.prompt_tokens, tokens)
@@ -155,7 +175,7 @@ class RequestTracker:
         child.request.output_tokens += tokens
         child.request.stats = state.stats
         reason = str(reason)
-        self._close(child, reason, "the engine reported an error" if reason == "error" else None, None)
+        self._close(child, reason, _FAILURES.get(reason), None)
 
     def abort(self, request_ids: Iterable[str]) -> None:
         """The client went away, or vLLM gave up (internal ids)."""
@@ -163,35 +183,38 @@ class RequestTracker:
             child = self.children.pop(request_id, None)
             if child is not None:
                 self.waiting.discard(request_id)
-                self._close(child, "abort", "aborted before the last token", None)
+                self._close(child, "abort", _FAILURES["abort"], None)
 
-    def fail(self, error: BaseException) -> None:
-        """The engine died: every open request failed."""
-        for request_id in list(self.children):
-            self.waiting.discard(request_id)
-            self._close(self.children.pop(request_id), "error", str(error) or type(error).__qualname__, error)
+    def fail(self, error: BaseException, request_ids: Iterable[str] | None = None) -> None:
+        """Requests failed: those given, or every open one because the engine died."""
+        for request_id in list(self.children if request_ids is None else request_ids):
+            child = self.children.pop(request_id, None)
+            if child is not None:
+                self.waiting.discard(request_id)
+                self._close(child, "error", str(error) or type(error).__qualname__, error)
         recorder.wake(export=True)
 
     def _close(self, child: Child, reason: str, message: str | None, error: BaseException | None) -> None:
         trace = child.request
         trace.finish_reasons[child.index] = reason
-        if message is not None:
+        if message is not None and trace.message is None:
+            trace.message = message
             trace.attributes["error.type"] = type(error).__qualname__ if error is not None else reason
         if error is not None and not trace.events:
             trace.events.append(("exception", time_ns(), tuple(exception_attributes(error).items())))
         trace.open -= 1
-        if trace.open > 0:
+        # after a failure vLLM adds no further children
+        if trace.open or (trace.missing and trace.message is None):
             return
-        if len(trace.finish_reasons) > 1 or trace.attributes.get("gen_ai.request.choice.count", 1) != 1:
-            self._parents = {key: value for key, value in self._parents.items() if value is not trace}
-        if trace.ids is not None:
-            _emit(trace, trace.ids, message)
+        self._parents.pop(trace.parent_id, None)
+        if trace.ids is not None and trace.ids[3] & SAMPLED:
+            _emit(trace, trace.ids)
         if not self.children:
             recorder.wake(export=True)
 
 
-def _emit(trace: RequestTrace, ids: SpanIds, message: str | None) -> None:
-    now = time_ns()
+def _emit(trace: RequestTrace, ids: SpanIds) -> None:
+    now = trace.zero + monotonic_ns()
     attributes = trace.attributes
     attributes["gen_ai.usage.input_tokens"] = trace.prompt_tokens
     attributes["gen_ai.usage.output_tokens"] = trace.output_tokens
@@ -201,12 +224,12 @@ def _emit(trace: RequestTrace, ids: SpanIds, message: str | None) -> None:
         attributes["gen_ai.latency.time_to_first_token"] = (trace.first_token - trace.arrival) / 1e9
         trace.events.append(("first token", trace.first_token, ()))
     stats = trace.stats
-    if stats is not None and stats.scheduled_ts and len(trace.finish_reasons) == 1:
+    if stats is not None and stats.first_token_ts and len(trace.finish_reasons) == 1:
         attributes["gen_ai.latency.time_in_queue"] = stats.scheduled_ts - stats.queued_ts
         attributes["gen_ai.latency.time_in_model_prefill"] = stats.first_token_ts - stats.scheduled_ts
         attributes["gen_ai.latency.time_in_model_decode"] = stats.last_token_ts - stats.first_token_ts
         attributes["gen_ai.latency.time_in_model_inference"] = stats.last_token_ts - stats.scheduled_ts
-    extra = SpanExtra(STATUS_ERROR if message else 0, message or "", events=tuple(trace.events))
+    extra = SpanExtra(STATUS_ERROR if trace.message else 0, trace.message or "", events=tuple(trace.events))
     record_type = request_type(ids)
     recorder.emit((record_type, trace.arrival, now, get_ident(), ids, tuple(attributes.items()), extra))
 

@@ -30,17 +30,21 @@ class SchedulerTracker:
 
     def __init__(self) -> None:
         self.phases = PhaseTracker()
-        #: Steps between ``schedule`` and ``update_from_output``, by ``id(SchedulerOutput)``.
+        #: Steps between ``schedule`` and ``update_from_output``, by the id of their ``num_scheduled_tokens``, which they
+        #: keep alive; a scheduler that extends vLLM's may put it into an output of its own.
         self.steps: dict[int, Step] = {}
         #: Preempted since the last step with tokens.
         self.preempted: list[str] = []
-        self._window = 0
+        #: Reported as finished since then.
+        self.finished: set[str] = set()
+        #: The native window for which a step has a snapshot.
+        self.window = 0
 
     def snapshot(self, scheduler: Any) -> Snapshot | None:
         """Requests that were there when the native window opened; None if that is known already."""
-        if recorder.native is None or self._window == recorder.windows:
+        if recorder.native is None or self.window == recorder.windows:
             return None
-        self._window = recorder.windows
+        self.window = recorder.windows
         return [
             (request_id, request.num_prompt_tokens, request.num_output_tokens or int(request.num_computed_tokens > 0))
             for request_id, request in scheduler.requests.items()
@@ -61,16 +65,17 @@ class AddRequest:
 
     switch = recorder
 
-    def enter(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    def enter(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
         note_rank(args[0].vllm_config)
-        if recorder.traces_on:
-            scheduler, request = args[0], args[1] if len(args) > 1 else kwargs["request"]
-            if request.request_id not in scheduler.requests:
-                endpoint = scheduler.vllm_config.observability_config.otlp_traces_endpoint
-                tracker.phases.add(request, keep_headers=endpoint is not None)
+        scheduler, request = args[0], args[1] if len(args) > 1 else kwargs["request"]
+        new = request.request_id not in scheduler.requests  # else an update of a streamed input
+        if new and recorder.traces_on:
+            endpoint = scheduler.vllm_config.observability_config.otlp_traces_endpoint
+            tracker.phases.add(request, keep_headers=endpoint is not None)
+        return new
 
-    def exit(self, state: None, args: Any, kwargs: Any, result: Any, error: Any) -> None:  # noqa: ARG002
-        if ENQUEUE_TYPE.native_on and error is None:
+    def exit(self, state: bool, args: Any, kwargs: Any, result: Any, error: Any) -> None:  # noqa: ARG002
+        if state and ENQUEUE_TYPE.native_on and error is None:
             request = args[1] if len(args) > 1 else kwargs["request"]
             now = time_ns()
             values = (request.request_id, len(args[0].waiting))
@@ -103,5 +108,5 @@ class FreeRequest:
             tracker.phases.finish(request, error, aborted=status == "FINISHED_ABORTED")
 
     def exit(self, state: None, args: Any, kwargs: Any, result: Any, error: Any) -> None:  # noqa: ARG002
-        if not args[0].running and not args[0].waiting:
+        if not args[0].requests:  # a request that stops is taken from ``running`` later
             recorder.wake(export=True)

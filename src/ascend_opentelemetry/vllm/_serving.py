@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextvars import ContextVar
 from threading import get_ident
 from time import time_ns
-from typing import Any
+from typing import Any, TypeVar
 
 from opentelemetry import propagate, trace
 from opentelemetry.trace import SpanContext
@@ -17,6 +17,7 @@ from ascend_opentelemetry.recorder import (
     KIND_SERVER,
     SAMPLED,
     STATUS_ERROR,
+    RecordSpan,
     SpanExtra,
     SpanIds,
     exception_attributes,
@@ -27,6 +28,8 @@ from ascend_opentelemetry.vllm._phases import REQUEST
 from ascend_opentelemetry.vllm._types import traced_type
 
 _logger = logging.getLogger(__name__)
+
+_Result = TypeVar("_Result")
 
 #: Both kinds of ``llm_request``: a root is what its caller asked a server for.
 ROOT_TYPE = traced_type(REQUEST, "llm_request", kind=KIND_SERVER)
@@ -57,7 +60,7 @@ def current_scope() -> Scope | None:
     return _scope.get()
 
 
-def request_ids(headers: Mapping[str, str] | None, attributes: Mapping[str, Any]) -> SpanIds | None:
+def request_ids(headers: Mapping[str, str] | None, attributes: Mapping[str, Any]) -> SpanIds:
     """Ids of a new ``llm_request``: below the current span, else below the client's, else a root.
 
     Args:
@@ -65,21 +68,22 @@ def request_ids(headers: Mapping[str, str] | None, attributes: Mapping[str, Any]
         attributes: known now, for the sampler.
 
     Returns:
-        The ids; None if the request is not sampled.
+        The ids; with flags 0 if the request is not sampled.
     """
-    parent: SpanContext = trace.get_current_span().get_span_context()
+    span = trace.get_current_span()
+    # a timer around the request that the step ratio did not select: it says nothing about requests
+    lone_timer = isinstance(span, RecordSpan) and not span.flags
+    parent: SpanContext = trace.INVALID_SPAN_CONTEXT if lone_timer else span.get_span_context()
     if not parent.is_valid and headers:
         parent = trace.get_current_span(propagate.extract(headers)).get_span_context()
     if parent.is_valid:
-        sampled = bool(parent.trace_flags & SAMPLED)
-        return (parent.trace_id, getrandbits(64), parent.span_id, int(parent.trace_flags)) if sampled else None
+        return parent.trace_id, getrandbits(64), parent.span_id, int(parent.trace_flags)
     scope = _scope.get()
     trace_id = scope.trace_id if scope is not None and scope.trace_id else getrandbits(128)
     if scope is not None:
         scope.trace_id = trace_id
-    if not recorder.sample(trace_id, "llm_request", KIND_SERVER, attributes):
-        return None
-    return trace_id, getrandbits(64), 0, SAMPLED
+    sampled = recorder.sample(trace_id, "llm_request", KIND_SERVER, attributes)
+    return trace_id, getrandbits(64), 0, SAMPLED if sampled else 0
 
 
 def request_type(ids: SpanIds) -> Any:
@@ -97,12 +101,19 @@ def _report(scope: Scope, error_type: str, message: str, error: BaseException | 
     if status is not None:
         attributes["http.response.status_code"] = status
     ids = request_ids(scope.headers, attributes)
-    if ids is None:
+    if not ids[3] & SAMPLED:
         return
-    now = time_ns()
+    now = max(time_ns(), scope.start)
     events = () if error is None else (("exception", now, tuple(exception_attributes(error).items())),)
     extra = SpanExtra(STATUS_ERROR, message, events=events)
     recorder.emit((request_type(ids), scope.start, now, get_ident(), ids, tuple(attributes.items()), extra))
+
+
+def _report_response(scope: Scope, response: Any, cause: Any) -> None:
+    """Record a refusal by what the client is answered (``ErrorResponse``)."""
+    info = getattr(response, "error", response)
+    exception = cause if isinstance(cause, BaseException) else None
+    _report(scope, str(info.type), str(info.message), exception, int(info.code))
 
 
 class Serve:
@@ -110,21 +121,35 @@ class Serve:
 
     def __init__(self, operation: str) -> None:
         self._operation = operation
+        self._failed = False
 
     def wrap(self, original: Callable[..., Any]) -> Callable[..., Any]:
         async def hook(*args: Any, **kwargs: Any) -> Any:
-            scope = self._enter(args, kwargs) if ROOT_TYPE.on else None
+            scope = self._safely(self._enter, args, kwargs) if ROOT_TYPE.on else None
             try:
                 result = await original(*args, **kwargs)
             except Exception as error:
                 if scope is not None:
-                    _refused(scope, error)
+                    self._safely(_refused, scope, error)
                 raise
-            if scope is not None and isinstance(result, AsyncGenerator):
+            if scope is None:
+                return result
+            if isinstance(result, AsyncGenerator):
                 return _stream(scope, result)
+            if type(result).__name__ == "ErrorResponse" and not scope.reported:
+                self._safely(_report_response, scope, result, None)  # older versions make it without ErrorResponse
             return result
 
         return hook
+
+    def _safely(self, function: Callable[..., _Result], *args: Any) -> _Result | None:
+        try:
+            return function(*args)
+        except Exception:
+            if not self._failed:
+                self._failed = True
+                _logger.warning("%s: a request is not recorded", self._operation, exc_info=True)
+            return None
 
     def _enter(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Scope:
         request = args[1] if len(args) > 1 else kwargs.get("request")
@@ -145,17 +170,14 @@ async def _stream(scope: Scope, chunks: AsyncGenerator[Any, None]) -> AsyncGener
 
 
 def _refused(scope: Scope, error: Exception) -> None:
-    try:
-        # the exception handler runs in another task, without this scope: it finds the mark
-        error.__dict__["ascend_otel_reported"] = True
-        if not scope.reported:
-            _report(scope, type(error).__qualname__, str(error) or type(error).__qualname__, error, None)
-    except Exception:
-        _logger.warning("an error of a request is not recorded", exc_info=True)
+    # the exception handler runs in another task, without this scope: it finds the mark
+    error.__dict__["ascend_otel_reported"] = True
+    if not scope.reported:
+        _report(scope, type(error).__qualname__, str(error) or type(error).__qualname__, error, None)
 
 
 class ErrorResponse:
-    """``create_error_response(message or exception, ...)``: every refusal goes through it."""
+    """``create_error_response(message or exception, ...)``: every refusal goes through it, in newer versions."""
 
     switch = ROOT_TYPE
 
@@ -169,6 +191,4 @@ class ErrorResponse:
         if scope is None:  # refused before the serving function: a body that does not parse
             scope = Scope("unknown", None, {})
             _scope.set(scope)
-        info = getattr(result, "error", result)
-        exception = cause if isinstance(cause, BaseException) else None
-        _report(scope, str(info.type), str(info.message), exception, int(info.code))
+        _report_response(scope, result, cause)

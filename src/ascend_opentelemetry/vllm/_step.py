@@ -32,10 +32,7 @@ class Step:
         self.scheduled: Mapping[str, int] = output.num_scheduled_tokens
         self.tokens: int = output.total_num_scheduled_tokens
         self.cached = output.scheduled_cached_reqs
-        self.new = [
-            (new.req_id, len(new.prompt_token_ids) if new.prompt_token_ids is not None else 0, new.num_computed_tokens)
-            for new in output.scheduled_new_reqs
-        ]
+        self.new = [(new.req_id, _prompt_tokens(new), new.num_computed_tokens) for new in output.scheduled_new_reqs]
         self.finished: Iterable[str] = output.finished_req_ids
         self.preempted: Sequence[str] = ()
         self.resumed: Sequence[str] = sorted(resumed_ids(self.cached))
@@ -48,6 +45,13 @@ class Step:
         # filled by the drain
         self.rid_json: str | None = None
         self.batch_type = ""
+
+
+def _prompt_tokens(new: Any) -> int:
+    prompt = new.prompt_token_ids
+    if prompt is None:
+        prompt = new.prompt_embeds
+    return len(prompt) if prompt is not None else 0
 
 
 def resumed_ids(cached: Any) -> Iterable[str]:

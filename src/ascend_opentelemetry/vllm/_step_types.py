@@ -14,6 +14,8 @@ expander = Expander()
 
 def _schedule_rows(record: Record) -> Iterable[NativeRow]:
     step: Step = record[5]
+    if not step.in_window:
+        return  # the window opened meanwhile: what ran before it is known from the next step on
     start, end = record[1], record[2]
     new = [request_id for request_id, _, _ in step.new]
     if new:

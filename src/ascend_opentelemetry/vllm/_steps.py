@@ -35,14 +35,14 @@ class Schedule:
     switch = recorder
 
     def enter(self, args: tuple[Any, ...], kwargs: Any) -> tuple[Any, ...]:  # noqa: ARG002
-        snapshot = tracker.snapshot(args[0])
+        in_window = recorder.native is not None
+        snapshot = tracker.snapshot(args[0]) if in_window else None
+        before = args[0].kv_cache_manager.block_pool.get_num_free_blocks()
         span = token = None
         if recorder.traces_on:
-            ids = self._sampled_root() if recorder.sample_step() else None
-            span = child(ids)
-            token = make_current(span)
-        before = args[0].kv_cache_manager.block_pool.get_num_free_blocks()
-        return time_ns(), monotonic_ns(), span, token, recorder.native is not None, snapshot, before
+            span = child(self._sampled_root() if recorder.sample_step() else None)
+            token = make_current(span)  # last: a hook that fails here is not asked to detach
+        return time_ns(), monotonic_ns(), span, token, in_window, snapshot, before
 
     @staticmethod
     def _sampled_root() -> SpanIds | None:
@@ -56,31 +56,39 @@ class Schedule:
         if token is not None:
             detach(token)
         if error is not None or not result.total_num_scheduled_tokens:
+            if snapshot is not None:
+                tracker.window = 0  # the next step takes another
+            if error is None:
+                tracker.finished |= result.finished_req_ids
             return
         scheduler = args[0]
         end = start + monotonic_ns() - mono
         step = Step(start, mono, None, result)
         step.in_window, step.snapshot = in_window, snapshot
         step.preempted, tracker.preempted = tracker.preempted, []
+        if tracker.finished:
+            step.finished, tracker.finished = tracker.finished | result.finished_req_ids, set()
         step.running, step.waiting = len(scheduler.running), len(scheduler.waiting)
         pool = scheduler.kv_cache_manager.block_pool
         step.total, step.free = pool.num_gpu_blocks - 1, pool.get_num_free_blocks()
         step.allocated = before - step.free
-        if recorder.traces_on:
+        if span is not None:
             self._trace(step, span, result)
-        self._keep(step, result)
+        self._keep(step)
         if KV_STATUS_TYPE.native_on:
             recorder.emit((KV_STATUS_TYPE, end, end, get_ident(), None, step, None))
         if SCHEDULE_TYPE.native_on or step.ids is not None:
-            ids = None if step.ids is None else (step.ids[0], span.span_id, step.ids[1], SAMPLED)
-            recorder.emit((SCHEDULE_TYPE, start, end, get_ident(), ids, step, None))
+            ids = extra = None
+            if span is not None and step.ids is not None:
+                ids, extra = (step.ids[0], span.span_id, step.ids[1], SAMPLED), span.extra()
+            recorder.emit((SCHEDULE_TYPE, start, end, get_ident(), ids, step, extra))
 
     def _trace(self, step: Step, span: RecordSpan, output: Any) -> None:
         """Fix the step's ids, carry them to the workers, link the requests of the batch."""
         phases = tracker.phases
         first_prefill = False
         for request_id, _, _ in step.new:
-            first_prefill |= phases.scheduled(request_id, step.start)
+            first_prefill |= phases.scheduled(request_id, step.mono)
         for request_id in step.resumed:
             phases.event(request_id, "resumed")
         if span.flags:
@@ -96,15 +104,14 @@ class Schedule:
             request = phases.requests.get(request_id)
             if request is not None:
                 request.joined(step.ids[0], step.ids[1])
-                if len(step.links) < MAX_LINKS:
-                    step.links.append(request.link)
+                step.links.append(request.link)
 
     @staticmethod
-    def _keep(step: Step, output: Any) -> None:
+    def _keep(step: Step) -> None:
         steps = tracker.steps
         if len(steps) >= 64:  # outputs that never came back: the engine failed
             del steps[next(iter(steps))]
-        steps[id(output)] = step
+        steps[id(step.scheduled)] = step
 
 
 class ExecuteModel:
@@ -114,10 +121,11 @@ class ExecuteModel:
 
     def enter(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         output = args[1] if len(args) > 1 else kwargs["scheduler_output"]
-        step = tracker.steps.get(id(output))
+        step = tracker.steps.get(id(output.num_scheduled_tokens))
         if step is None or step.executing is not None:
             return None
-        step.executing = (time_ns(), monotonic_ns(), child(step.ids))
+        mono = monotonic_ns()
+        step.executing = (step.start + mono - step.mono, mono, child(step.ids))
         return step, make_current(step.executing[2]) if recorder.traces_on else None
 
     def exit(self, state: Any, args: Any, kwargs: Any, result: Any, error: Any) -> None:  # noqa: ARG002
@@ -127,17 +135,18 @@ class ExecuteModel:
         if token is not None:
             detach(token)
         if error is None and hasattr(result, "add_done_callback") and not result.done():
-            result.add_done_callback(lambda _: end_execution(step))
+            result.add_done_callback(lambda done: end_execution(step, None if done.cancelled() else done.exception()))
         else:
             end_execution(step, error)
 
 
 def end_execution(step: Step, error: BaseException | None = None) -> None:
     """Record ``modelExec``; a second call does nothing."""
-    if step.executing is None or step.executing is False:
+    # one statement: older executors end the future on a thread of their own
+    executing, step.executing = step.executing, False
+    if not executing:
         return
-    start, mono, span = step.executing
-    step.executing = False
+    start, mono, span = executing
     if EXECUTE_TYPE.native_on or step.ids is not None:
         if error is not None:
             span.failed(error)
@@ -153,17 +162,17 @@ class UpdateFromOutput:
 
     def enter(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         output = args[1] if len(args) > 1 else kwargs["scheduler_output"]
-        step = tracker.steps.pop(id(output), None)
+        step = tracker.steps.pop(id(output.num_scheduled_tokens), None)
         if step is None:
             return None
         end_execution(step)
         span = child(step.ids)
-        return step, span, make_current(span) if recorder.traces_on else None, time_ns(), monotonic_ns()
+        return step, span, make_current(span) if recorder.traces_on else None, monotonic_ns()
 
     def exit(self, state: Any, args: Any, kwargs: Any, result: Any, error: Any) -> None:  # noqa: ARG002
         if state is None:
             return
-        step, span, token, start, mono = state
+        step, span, token, mono = state
         if token is not None:
             detach(token)
         if not recorder.traces_on:
@@ -172,7 +181,9 @@ class UpdateFromOutput:
             now, thread = monotonic_ns(), get_ident()
             if error is not None:
                 span.failed(error)
-            recorder.emit((UPDATE_TYPE, start, start + now - mono, thread, span.ids, (), span.extra()))
-            extra = SpanExtra(links=step.links, dropped_links=max(0, len(step.scheduled) - MAX_LINKS))
-            recorder.emit((STEP_TYPE, step.start, step.start + now - step.mono, thread, step.ids, step, extra))
+            zero = step.start - step.mono  # of the step: when the wall clock is set meanwhile, the parts stay within it
+            recorder.emit((UPDATE_TYPE, zero + mono, zero + now, thread, span.ids, (), span.extra()))
+            links = step.links
+            extra = SpanExtra(links=links[:MAX_LINKS], dropped_links=max(0, len(links) - MAX_LINKS))
+            recorder.emit((STEP_TYPE, step.start, zero + now, thread, step.ids, step, extra))
         tracker.phases.step_done(args[0].requests)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from threading import get_ident
@@ -24,6 +25,8 @@ from ascend_opentelemetry.vllm._rows import EXECUTE, encode, id_objects, span_ro
 from ascend_opentelemetry.vllm._scheduler import note_rank
 from ascend_opentelemetry.vllm._step_types import no_attributes
 from ascend_opentelemetry.vllm._steps import STEP_ATTRIBUTE
+
+_logger = logging.getLogger(__name__)
 
 
 def _runner_rows(record: Record) -> Iterable[NativeRow]:
@@ -67,13 +70,14 @@ class ModelRunner:
     switch = recorder
 
     def enter(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        current.depth += 1
-        if current.depth > 1:
+        if current.depth:
+            current.depth += 1
             return None
         note_rank(args[0].vllm_config)
         output = args[1] if len(args) > 1 else kwargs["scheduler_output"]
         current.scheduled = output.num_scheduled_tokens
         current.ids = getattr(output, STEP_ATTRIBUTE, None)
+        current.depth = 1  # after all that may fail: then nobody counts down
         if not output.total_num_scheduled_tokens:
             recorder.wake(export=True)  # the last request has ended
             return None
@@ -117,6 +121,9 @@ def _end(record_type: RecordType, state: tuple[RecordSpan, Any, int, int], error
         recorder.emit((record_type, start, end, get_ident(), ids, current.scheduled, span.extra()))
 
 
+_failed_types = set[RecordType]()
+
+
 class _Tagged:
     """vLLM's context manager, timed."""
 
@@ -127,13 +134,20 @@ class _Tagged:
         self._inner = inner
 
     def __enter__(self) -> Any:
-        self._span = open_span(self._type, recorder.root) if self._type.traces_on else None
+        entered = self._inner.__enter__()
+        self._span = None
+        try:
+            if self._type.traces_on:
+                self._span = open_span(self._type, recorder.root)
+        except Exception:  # a sampler of the program: no guard stands around a wrapper
+            if self._type not in _failed_types:
+                _failed_types.add(self._type)
+                _logger.warning("%r has no span", self._type, exc_info=True)
         self._start = time_ns()
         self._mono = monotonic_ns()
-        return self._inner.__enter__()
+        return entered
 
     def __exit__(self, *exc: Any) -> bool | None:
-        suppressed = self._inner.__exit__(*exc)
         mono = monotonic_ns()
         span, record_type = self._span, self._type
         if span is not None:
@@ -142,8 +156,9 @@ class _Tagged:
         if traced or record_type.native_on:
             ids = span.ids if span is not None and traced else None
             end = self._start + mono - self._mono
-            recorder.emit((record_type, self._start, end, get_ident(), ids, current.scheduled, None))
-        return suppressed
+            extra = span.extra() if span is not None else None
+            recorder.emit((record_type, self._start, end, get_ident(), ids, current.scheduled, extra))
+        return self._inner.__exit__(*exc)
 
 
 class RecordFunction:

@@ -123,7 +123,9 @@ def test_timers_with_attributes(traced, instrumentor, symbols, program, sink, gl
     assert sink.records[1][0].attributes is None
 
 
-def test_the_path_of_the_environment(traced, instrumentor, symbols, program, sink, global_recorder, monkeypatch) -> None:
+def test_the_path_of_the_environment(
+    traced, instrumentor, symbols, program, sink, global_recorder, monkeypatch
+) -> None:
     monkeypatch.setenv("PROFILING_SYMBOLS_PATH", str(symbols(TIMER)))
     instrumentor.instrument()
     program.work(1)
@@ -131,7 +133,9 @@ def test_the_path_of_the_environment(traced, instrumentor, symbols, program, sin
     assert sink.named == [("Work", "adds", {"x": 1, "sum": 3})]
 
 
-def test_uninstrument_restores_all_and_can_be_undone(traced, instrumentor, symbols, program, sink, global_recorder) -> None:
+def test_uninstrument_restores_all_and_can_be_undone(
+    traced, instrumentor, symbols, program, sink, global_recorder
+) -> None:
     functions = program.work, vars(program.Engine)["step"]
     path = symbols(TIMER)
     for _ in range(3):
@@ -146,7 +150,9 @@ def test_uninstrument_restores_all_and_can_be_undone(traced, instrumentor, symbo
     assert global_recorder._types == []
 
 
-def test_spans_of_others_still_flow_after_uninstrument(traced, instrumentor, symbols, program, sink, global_recorder) -> None:
+def test_spans_of_others_still_flow_after_uninstrument(
+    traced, instrumentor, symbols, program, sink, global_recorder
+) -> None:
     instrumentor.instrument(symbols=symbols(TIMER))
     hook = program.work
     instrumentor.uninstrument()
@@ -255,7 +261,7 @@ def test_a_handler_of_the_users(traced, instrumentor, symbols, program, sink, gl
 
 
 def test_naming_a_built_in_handler_asks_for_its_native_rows(traced, instrumentor, symbols) -> None:
-    (schedule,) = vllm.NATIVE_TYPES["schedule"]
+    schedule = vllm.NATIVE_TYPES["schedule"][0]
     assert schedule.native is False
     text = "- symbol: vllm.v1.core.sched.scheduler:Scheduler.schedule\n  handler: ascend_opentelemetry.vllm:schedule\n"
     instrumentor.instrument(symbols=symbols(text))
@@ -273,7 +279,9 @@ def test_a_failure_inside_does_not_reach_the_program(runtime, instrumentor, monk
     assert messages(caplog) == ["vLLM is not instrumented"]
 
 
-def test_built_in_hooks_are_added_for_modules_that_are_not_there(global_recorder, symbols, caplog) -> None:
+def test_built_in_hooks_ask_for_no_module_and_no_function(global_recorder, symbols, caplog, monkeypatch) -> None:
+    hooked = vllm.HOOKED[0]
+    monkeypatch.setitem(sys.modules, hooked.module, types.ModuleType(hooked.module))
     before = set(sys.modules)
     installer = Installer()
     _symbol_hooks.install(installer, symbols("[]"))

@@ -35,7 +35,7 @@ print(json.dumps({"loaded": loaded, "on": on, "provider": type(trace.get_tracer_
 
 
 def run(program: str = PROGRAM, *arguments: str, **environment: str) -> tuple[dict, str]:
-    clean = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")}
+    clean = {name: os.environ[name] for name in ("PATH", "HOME", "PYTHONPATH") if name in os.environ}
     command = [sys.executable, *(arguments or ("-c", program))]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=clean | environment)
     assert done.returncode == 0, done.stderr
@@ -80,7 +80,11 @@ def test_a_helper_of_vllm_stays_untouched(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "registry.py").write_text(PROGRAM)
     found, _ = run(
-        "", "-m", "vllm.model_executor.models.registry", OTEL_TRACES_EXPORTER="console", PYTHONPATH=str(tmp_path)
+        "",
+        "-m",
+        "vllm.model_executor.models.registry",
+        OTEL_TRACES_EXPORTER="console",
+        PYTHONPATH=os.pathsep.join((str(tmp_path), os.environ.get("PYTHONPATH", ""))),
     )
     assert found == {"loaded": [], "on": False, "provider": "ProxyTracerProvider"}
 

@@ -236,7 +236,7 @@ def test_a_disabled_sdk_exports_nothing(text) -> None:
         "AscendConfigurator().configure()\n"
         "print(runtime.has_traces)"
     )
-    environment = {"PATH": os.environ["PATH"], "OTEL_TRACES_EXPORTER": "console"}
+    environment = {"PYTHONPATH": os.environ.get("PYTHONPATH", ""), "OTEL_TRACES_EXPORTER": "console"}
     arguments = [sys.executable, "-c", program]
     for disabled, expected in ((text, "False\n"), ("false", "True\n")):
         done = subprocess.run(

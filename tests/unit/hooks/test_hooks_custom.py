@@ -63,19 +63,19 @@ def drive(function: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[Any,
     yielded: list[Any] = []
     made = function(*args, **kwargs)
     if inspect.isgenerator(made):
-        while True:
-            try:
-                yielded.append(next(made))
-            except StopIteration as stop:
-                return stop.value, yielded
+
+        def relay() -> Any:
+            returned.append((yield from made))
+
+        returned: list[Any] = []
+        yielded += relay()
+        return returned[0], yielded
     if inspect.isasyncgen(made):
 
-        async def exhaust() -> None:
-            async for value in made:
-                yielded.append(value)
+        async def exhaust() -> list[Any]:
+            return [value async for value in made]
 
-        asyncio.run(exhaust())
-        return None, yielded
+        return None, asyncio.run(exhaust())
     return asyncio.run(made) if inspect.iscoroutine(made) else made, yielded
 
 
@@ -302,6 +302,7 @@ def test_closing_early_reaches_the_original(kind, caplog) -> None:
         async def close() -> None:
             assert await made.__anext__() == 1
             await made.aclose()
+            assert closed == [True]
 
         asyncio.run(close())
     assert closed == [True]
@@ -334,4 +335,4 @@ def test_a_handler_that_returns_no_generator_is_left_out(caplog) -> None:
     assert drive(hook("generator", lambda *args: None), this, 5) == plain("generator", 5)
     assert drive(hook("async_generator", lambda *args: None), this, 5) == plain("async_generator", 5)
     assert this.runs == 2
-    assert logging.WARNING == caplog.records[0].levelno
+    assert caplog.records[0].levelno == logging.WARNING

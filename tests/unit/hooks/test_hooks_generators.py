@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import gc
 import inspect
 import logging
+import types
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -52,7 +54,7 @@ def quiet(log: list[Any]) -> Any:
         yield 1
     except GeneratorExit:
         log.append("returned")
-        return 5  # noqa: B901
+        return 5
 
 
 def failing_close(log: list[Any]) -> Any:
@@ -217,7 +219,7 @@ class Big:
     """Something whose memory is missed."""
 
 
-@pytest.mark.parametrize("end", ["close", "throw", "raise"])
+@pytest.mark.parametrize("end", ["close", "throw", "__next__"])
 def test_an_ended_generator_keeps_nothing_alive(handler, end) -> None:
     """No cycle of exception, traceback and frame that only the garbage collector frees."""
 
@@ -236,7 +238,7 @@ def test_an_ended_generator_keeps_nothing_alive(handler, end) -> None:
         del big
         next(made)
         with contextlib.suppress(ValueError):
-            {"close": made.close, "throw": lambda: made.throw(ValueError()), "raise": made.__next__}[end]()
+            made.throw(ValueError()) if end == "throw" else getattr(made, end)()
         del made
         assert gone() is None
     finally:
@@ -315,6 +317,22 @@ def test_an_abandoned_async_generator_logs_nothing(call_type, records, caplog) -
     assert caplog.records == []
     (record,) = records()
     assert record[6].message == "CancelledError: "
+
+
+def test_a_step_that_ends_in_another_context_raises_what_it_would(call_type, records) -> None:
+    @types.coroutine
+    def pause() -> Any:
+        yield
+
+    async def steps() -> Any:
+        await pause()
+        yield 1
+
+    step = hooked(steps, Timer(call_type, attach=False))().__anext__()
+    contextvars.copy_context().run(step.send, None)
+    with pytest.raises(GeneratorExit):
+        contextvars.copy_context().run(step.throw, GeneratorExit)
+    assert len(records()) == 1
 
 
 def test_tasks_that_share_a_function_have_spans_of_their_own(call_type, records) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -135,17 +136,20 @@ def test_after_a_shutdown_records_are_counted_as_dropped(recorder, sink, number)
     assert sink.values == [1, 4]
 
 
-def test_what_a_hanging_sink_leaves_in_the_queue_is_counted(recorder, sink, number) -> None:
-    import threading
-
-    sink.block["commit"] = threading.Event()
+@pytest.mark.parametrize("method", ["write", "commit"])
+def test_what_a_hanging_sink_leaves_in_the_queue_is_counted(recorder, sink, number, until, method) -> None:
+    sink.block[method] = threading.Event()
+    for value in range(100):
+        recorder.emit(number(value))
     recorder.start([sink])
-    recorder.wake()
+    until(lambda: method in sink.calls)
     for value in range(200):
         recorder.emit(number(value))
-    recorder.shutdown(0.3)
-    sink.block["commit"].set()
-    assert len(sink.values) + recorder.dropped == 200
+    recorder.shutdown(0.2)
+    assert recorder.dropped == {"write": 236, "commit": 200}[method]
+    sink.block[method].set()
+    recorder._drain._thread.join(5)
+    assert len(sink.values) + recorder.dropped == 300
 
 
 def test_records_that_a_sink_lost_are_counted(recorder, sink, number) -> None:

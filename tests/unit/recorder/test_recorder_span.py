@@ -149,17 +149,17 @@ def test_failed_is_an_error_with_its_exception(span) -> None:
     assert [event[0] for event in span.extra().events] == ["exception"]
 
 
-class Unprintable(Exception):
+class UnprintableError(Exception):
     def __str__(self) -> str:
         raise RuntimeError("no text")
 
 
 def test_an_exception_without_a_text(span) -> None:
-    span.failed(Unprintable())
-    assert span.extra().message == "Unprintable: <exception str() failed>"
-    attributes = exception_attributes(Unprintable())
+    span.failed(UnprintableError())
+    assert span.extra().message == "UnprintableError: <exception str() failed>"
+    attributes = exception_attributes(UnprintableError())
     assert attributes["exception.message"] == "<exception str() failed>"
-    assert attributes["exception.type"] == f"{__name__}.Unprintable"
+    assert attributes["exception.type"] == f"{__name__}.UnprintableError"
 
 
 def test_a_span_that_is_not_sampled_takes_nothing() -> None:

@@ -1,0 +1,1 @@
+"""Worker and model runner, in modules named as those of vllm-ascend."""

@@ -1,0 +1,20 @@
+"""The worker."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vllm.v1.worker import cpu_worker
+
+from vllm_ascend.worker.model_runner_v1 import NPUModelRunner
+
+
+class NPUWorker(cpu_worker.CPUWorker):
+    """The CPU's worker with a model runner of this package."""
+
+    def init_device(self) -> None:
+        cpu_worker.CPUModelRunner = NPUModelRunner  # the name by which the base makes its runner
+        super().init_device()
+
+    def execute_model(self, scheduler_output: Any) -> Any:
+        return super().execute_model(scheduler_output)

@@ -1,0 +1,256 @@
+"""Requests that never reach the engine, and what the API server knows about those that do."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+from collections.abc import AsyncGenerator, Callable, Iterator
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from test_vllm_standins import SPAN_ID, TRACE_ID, TRACEPARENT, UNSAMPLED, attributes, call, recording, spans
+
+from ascend_opentelemetry.hooks import wrap
+from ascend_opentelemetry.recorder import KIND_INTERNAL, KIND_SERVER, STATUS_ERROR, recorder
+from ascend_opentelemetry.vllm._serving import ErrorResponse as ErrorHook
+from ascend_opentelemetry.vllm._serving import Serve, current_scope, request_ids
+
+REQUEST = SimpleNamespace(model="tiny")
+RAW = SimpleNamespace(headers={"traceparent": TRACEPARENT})
+
+
+@dataclass
+class ErrorInfo:
+    message: str = "no such model"
+    type: str = "NotFoundError"
+    code: int = 404
+
+
+@dataclass
+class ErrorResponse:
+    error: ErrorInfo = field(default_factory=ErrorInfo)
+
+
+class TooLongError(Exception):
+    pass
+
+
+@pytest.fixture(autouse=True)
+def _recording() -> Iterator[None]:
+    yield from recording(native=False)
+
+
+def serve(original: Callable[..., Any], *args: Any, handler: Serve | None = None, **kwargs: Any) -> Any:
+    return wrap(original, handler or Serve("chat"), "vllm:serve", "test")(None, *args, **kwargs)
+
+
+def create_error_response(message: Any) -> ErrorResponse:
+    return ErrorResponse(ErrorInfo(str(message)))
+
+
+def run(coroutine: Any) -> Any:
+    return contextvars.Context().run(asyncio.run, coroutine)
+
+
+def test_a_request_that_raises_is_a_span_with_the_exception() -> None:
+    async def create(self: Any, request: Any, raw_request: Any) -> None:
+        raise TooLongError("too long")
+
+    with pytest.raises(TooLongError) as raised:
+        run(serve(create, REQUEST, RAW))
+    assert raised.value.__dict__ == {"ascend_otel_reported": True}
+    (span,) = spans()
+    assert (span[0].name, span[0].kind, span[4][0], span[4][2]) == ("llm_request", KIND_INTERNAL, TRACE_ID, SPAN_ID)
+    assert attributes(span) == {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "vllm",
+        "gen_ai.request.model": "tiny",
+        "error.type": "TooLongError",
+    }
+    assert (span[6].status, span[6].message) == (STATUS_ERROR, "too long")
+    (event,) = span[6].events
+    assert (event[0], dict(event[2])["exception.message"]) == ("exception", "too long")
+    assert span[1] <= span[2]
+
+
+def test_the_exception_handler_of_another_task_does_not_report_it_again() -> None:
+    async def create(self: Any, request: Any, raw_request: Any = None) -> None:
+        raise TooLongError("too long")
+
+    async def middleware() -> None:
+        try:
+            await asyncio.create_task(serve(create, REQUEST))
+        except TooLongError as error:
+            call(ErrorHook(), create_error_response, error)
+
+    run(middleware())
+    assert len(spans()) == 1
+    assert spans()[0][0].kind == KIND_SERVER
+
+
+def test_a_refusal_that_is_returned_is_reported_once() -> None:
+    async def create(self: Any, request: Any, raw_request: Any = None) -> ErrorResponse:
+        call(ErrorHook(), create_error_response, "no such model")
+        return call(ErrorHook(), create_error_response, message="no such model")
+
+    assert run(serve(create, request=REQUEST, raw_request=RAW)) == ErrorResponse()
+    (span,) = spans()
+    assert attributes(span)["error.type"] == "NotFoundError"
+    assert attributes(span)["http.response.status_code"] == 404
+    assert (span[6].status, span[6].message, span[6].events) == (STATUS_ERROR, "no such model", ())
+
+
+def test_older_versions_make_the_refusal_where_no_hook_is() -> None:
+    async def create(self: Any, request: Any, raw_request: Any = None) -> ErrorResponse:
+        return ErrorResponse()
+
+    run(serve(create, REQUEST))
+    assert [attributes(span)["http.response.status_code"] for span in spans()] == [404]
+
+
+def test_a_body_that_does_not_parse_is_a_request_too() -> None:
+    async def handler() -> None:
+        call(ErrorHook(), create_error_response, ValueError("no JSON"))
+        call(ErrorHook(), create_error_response, ValueError("no JSON"))
+
+    run(handler())
+    (span,) = spans()
+    assert attributes(span)["gen_ai.operation.name"] == "unknown"
+    assert [event[0] for event in span[6].events] == ["exception"]
+
+
+def test_an_error_after_the_engine_request_is_not_another_request() -> None:
+    async def create(self: Any, request: Any, raw_request: Any = None) -> None:
+        scope = current_scope()
+        assert scope is not None
+        scope.reported = True  # as RequestTracker.add does
+        raise TooLongError("engine died")
+
+    async def main() -> None:
+        try:
+            await serve(create, REQUEST)
+        except TooLongError as error:
+            call(ErrorHook(), create_error_response, error)
+
+    run(main())
+    assert spans() == []
+
+
+def test_an_error_response_that_fails_itself_is_not_recorded() -> None:
+    def fail(message: Any) -> None:
+        raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError):
+        call(ErrorHook(), fail, "x")
+    assert spans() == []
+
+
+def test_a_stream_works_in_the_scope_of_its_request() -> None:
+    seen = []
+
+    async def chunks() -> AsyncGenerator[int, None]:
+        try:
+            for number in range(3):
+                seen.append(current_scope())
+                yield number
+        finally:
+            seen.append("closed")
+
+    async def create(self: Any, request: Any, raw_request: Any = None) -> AsyncGenerator[int, None]:
+        return chunks()
+
+    async def read(stream: AsyncGenerator[int, None], stop: int) -> list[int]:
+        numbers = []
+        async for number in stream:
+            numbers.append(number)
+            if number == stop:
+                break
+        await stream.aclose()
+        return numbers
+
+    async def main(stop: int) -> list[int]:
+        stream = await asyncio.create_task(serve(create, REQUEST))
+        return await asyncio.create_task(read(stream, stop))  # the task that sends the response
+
+    assert run(main(9)) == [0, 1, 2]
+    assert [getattr(scope, "model", scope) for scope in seen] == ["tiny", "tiny", "tiny", "closed"]
+    seen.clear()
+    assert run(main(0)) == [0]
+    assert seen[-1] == "closed"
+
+
+def test_an_exception_of_a_stream_reaches_the_client() -> None:
+    async def chunks() -> AsyncGenerator[int, None]:
+        yield 1
+        raise TooLongError("later")
+
+    async def create(self: Any, request: Any, raw_request: Any = None) -> AsyncGenerator[int, None]:
+        return chunks()
+
+    async def main() -> list[int]:
+        return [chunk async for chunk in await serve(create, REQUEST)]
+
+    with pytest.raises(TooLongError, match="later"):
+        run(main())
+
+
+def test_prompts_of_one_http_request_share_a_trace() -> None:
+    async def create(self: Any, request: Any, raw_request: Any = None) -> list[Any]:
+        return [request_ids(None, {}) for _ in range(2)]
+
+    first, second = run(serve(create, REQUEST))
+    assert first[0] == second[0]
+    assert first[1] != second[1]
+    other, _ = run(serve(create, REQUEST))
+    assert other[0] != first[0]
+
+
+def test_a_refused_request_of_a_client_that_does_not_sample_is_not_recorded() -> None:
+    async def create(self: Any, request: Any, raw_request: Any = None) -> None:
+        raise TooLongError("too long")
+
+    with pytest.raises(TooLongError):
+        run(serve(create, REQUEST, SimpleNamespace(headers={"traceparent": UNSAMPLED})))
+    assert spans() == []
+
+
+class Hostile:
+    """A request that nothing can be read from."""
+
+    @property
+    def model(self) -> str:
+        raise RuntimeError("not now")
+
+
+def test_a_fault_of_ours_reaches_neither_the_client_nor_the_log_twice(caplog: pytest.LogCaptureFixture) -> None:
+    async def create(self: Any, request: Any, raw_request: Any = None) -> str:
+        return "answer"
+
+    handler = Serve("chat")
+    with caplog.at_level(logging.WARNING, logger="ascend_opentelemetry"):
+        assert [run(serve(create, Hostile(), handler=handler)) for _ in range(3)] == ["answer"] * 3
+    assert [record.message for record in caplog.records] == ["chat: a request is not recorded"]
+
+
+def test_a_sampler_that_raises_does_not_hide_the_error_of_the_request() -> None:
+    def sampler(*_: Any) -> bool:
+        raise RuntimeError("sampler")
+
+    async def create(self: Any, request: Any, raw_request: Any = None) -> None:
+        raise TooLongError("too long")
+
+    recorder.set_traces(True, sampler)
+    with pytest.raises(TooLongError):
+        run(serve(create, REQUEST))
+    assert spans() == []
+
+
+def test_without_tracing_the_function_is_only_called() -> None:
+    async def create(self: Any, request: Any, raw_request: Any = None) -> Any:
+        return current_scope()
+
+    recorder.set_traces(False)
+    assert run(serve(create, REQUEST)) is None

@@ -1,0 +1,258 @@
+"""Stand-ins for the objects of vLLM 0.32.0 that the handlers look at; the end-to-end tests use the real ones."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+from types import SimpleNamespace
+from typing import Any
+
+from ascend_opentelemetry import vllm
+from ascend_opentelemetry.hooks import wrap
+from ascend_opentelemetry.recorder import Record, RecordType, recorder
+from ascend_opentelemetry.vllm import _output_processor, _requests, _scheduler, _step_types, _worker
+
+TRACE_ID, SPAN_ID = 0xABCDEF, 0x1234
+TRACEPARENT = f"00-{TRACE_ID:032x}-{SPAN_ID:016x}-01"
+UNSAMPLED = f"00-{TRACE_ID:032x}-{SPAN_ID:016x}-00"
+
+
+class Window:
+    """An open native window that selects everything."""
+
+    profiler_level = 40
+    domain: frozenset[str] = frozenset()
+
+
+@dataclass
+class SamplingParams:
+    temperature: float = 0.5
+    top_p: float = 0.9
+    max_tokens: int | None = 16
+    n: int = 1
+
+
+@dataclass
+class EngineCoreRequest:
+    request_id: str = "cmpl-x-0-deadbeef"
+    external_req_id: str | None = "cmpl-x-0"
+    prompt_token_ids: list[int] | None = field(default_factory=lambda: [1, 2, 3])
+    sampling_params: SamplingParams | None = field(default_factory=SamplingParams)
+    arrival_time: float = 1_700_000_000.0
+    trace_headers: dict[str, str] | None = None
+
+
+@dataclass
+class ParentRequest:
+    request_id: str
+    sampling_params: SamplingParams
+
+
+@dataclass
+class Detokenizer:
+    output_token_ids: list[int]
+
+
+@dataclass
+class RequestStateStats:
+    queued_ts: float = 100.0
+    scheduled_ts: float = 100.25
+    first_token_ts: float = 101.0
+    last_token_ts: float = 103.0
+
+
+@dataclass
+class RequestState:
+    request_id: str
+    prompt_len: int = 3
+    detokenizer: Detokenizer | None = None
+    stats: RequestStateStats | None = None
+
+
+class FinishReason(Enum):
+    STOP = "stop"
+    LENGTH = "length"
+    ABORT = "abort"
+    ERROR = "error"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass
+class EngineCoreOutput:
+    request_id: str
+    new_token_ids: list[int] = field(default_factory=list)
+
+
+class RequestStatus(Enum):
+    RUNNING = 1
+    FINISHED_STOPPED = 2
+    FINISHED_ABORTED = 3
+    FINISHED_ERROR = 4
+
+
+@dataclass
+class Request:
+    request_id: str
+    num_prompt_tokens: int = 4
+    num_output_tokens: int = 0
+    num_computed_tokens: int = 0
+    num_cached_tokens: int = 0
+    num_preemptions: int = 0
+    num_tokens: int = 4
+    status: RequestStatus = RequestStatus.FINISHED_STOPPED
+    trace_headers: dict[str, str] | None = None
+
+
+@dataclass
+class NewRequestData:
+    req_id: str
+    prompt_token_ids: list[int] | None
+    num_computed_tokens: int = 0
+    prompt_embeds: Any = None
+
+
+@dataclass
+class CachedRequestData:
+    req_ids: list[str] = field(default_factory=list)
+    num_computed_tokens: list[int] = field(default_factory=list)
+    resumed_req_ids: set[str] = field(default_factory=set)
+
+
+@dataclass
+class SchedulerOutput:
+    scheduled_new_reqs: list[NewRequestData] = field(default_factory=list)
+    scheduled_cached_reqs: CachedRequestData = field(default_factory=CachedRequestData)
+    num_scheduled_tokens: dict[str, int] = field(default_factory=dict)
+    finished_req_ids: set[str] = field(default_factory=set)
+
+    @property
+    def total_num_scheduled_tokens(self) -> int:
+        return sum(self.num_scheduled_tokens.values())
+
+
+def output(
+    scheduled: dict[str, int],
+    new: dict[str, int] | None = None,
+    computed: dict[str, int] | None = None,
+    resumed: tuple[str, ...] = (),
+    finished: tuple[str, ...] = (),
+) -> SchedulerOutput:
+    """A scheduler output: tokens by request; prompt lengths of new requests; computed tokens of the others."""
+    computed = computed or {}
+    return SchedulerOutput(
+        [NewRequestData(request_id, [0] * length) for request_id, length in (new or {}).items()],
+        CachedRequestData(list(computed), list(computed.values()), set(resumed)),
+        scheduled,
+        set(finished),
+    )
+
+
+@dataclass
+class BlockPool:
+    num_gpu_blocks: int = 101
+    free: int = 100
+
+    def get_num_free_blocks(self) -> int:
+        return self.free
+
+
+@dataclass
+class KVCacheManager:
+    block_pool: BlockPool = field(default_factory=BlockPool)
+
+
+def config(endpoint: str | None = None) -> Any:
+    """``VllmConfig``."""
+    return SimpleNamespace(
+        observability_config=SimpleNamespace(otlp_traces_endpoint=endpoint),
+        parallel_config=SimpleNamespace(data_parallel_rank=0),
+    )
+
+
+@dataclass
+class Scheduler:
+    requests: dict[str, Request] = field(default_factory=dict)
+    running: list[Request] = field(default_factory=list)
+    waiting: list[Request] = field(default_factory=list)
+    kv_cache_manager: KVCacheManager = field(default_factory=KVCacheManager)
+    vllm_config: Any = field(default_factory=config)
+
+
+@dataclass
+class OutputProcessor:
+    """``add_request`` and ``abort_requests`` as far as the hooks can tell."""
+
+    request_states: dict[str, RequestState] = field(default_factory=dict)
+
+    def add_request(
+        self, request: EngineCoreRequest, prompt: Any = None, parent_req: Any = None, request_index: int = 0
+    ) -> None:
+        self.request_states[request.request_id] = RequestState(request.request_id)
+
+    def abort_requests(self, request_ids: list[str], internal: bool = True) -> list[str]:
+        return [request_id for request_id in request_ids if self.request_states.pop(request_id, None)]
+
+
+def call(handler: Any, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Call ``original`` through its hook."""
+    return wrap(original, handler, "vllm:function", "test")(*args, **kwargs)
+
+
+def recording(traces: bool = True, native: bool = True, sampled: bool = True) -> Iterator[None]:
+    """Switch recording on, as the symbols file of the package does; forget everything afterwards."""
+    _reset()
+    recorder.append = recorder.queue.append
+    for record_type in vllm.TYPES:
+        recorder.register(record_type)
+    for types in vllm.NATIVE_TYPES.values():
+        for record_type in types:
+            record_type.native = True
+    recorder.set_traces(traces, lambda *_: sampled)
+    recorder.set_native(Window() if native else None)
+    yield
+    for types in vllm.NATIVE_TYPES.values():
+        for record_type in types:
+            record_type.native = False
+    recorder.set_native(None)
+    recorder.set_traces(False)
+    recorder.unregister_all()
+    _reset()
+
+
+def _reset() -> None:
+    recorder.queue.clear()
+    recorder.meta.pop(_scheduler.DP_RANK, None)
+    _requests.tracker.__init__()
+    _scheduler.tracker.__init__()
+    _step_types.expander.__init__()
+    _worker.current.depth, _worker.current.ids, _worker.current.scheduled = 0, None, {}
+    _worker._failed_types.clear()
+    _output_processor._call.set(None)
+
+
+def spans(name: str | None = None) -> list[Record]:
+    """Records that are spans, in order."""
+    return [record for record in recorder.queue if record[4] is not None and name in (None, record[0].name)]
+
+
+def attributes(record: Record) -> dict[str, Any]:
+    """OTel attributes of a record."""
+    record_type: RecordType = record[0]
+    if record_type.attributes is not None:
+        return dict(record_type.attributes(record))
+    return dict(zip(record_type.keys, record[5], strict=True))
+
+
+def rows(name: str | None = None) -> list[tuple[str, str, dict[str, Any]]]:
+    """``name, domain, args`` of the native rows of all records, in order."""
+    found = [
+        (row[2], row[3], json.loads(row[4]))
+        for record in recorder.queue
+        if record[0].rows is not None
+        for row in record[0].rows(record)
+    ]
+    return [row for row in found if name in (None, row[0])]

@@ -1,0 +1,254 @@
+"""The model runner's step in a worker."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import nullcontext
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from opentelemetry import trace
+from test_vllm_standins import (
+    SPAN_ID,
+    TRACE_ID,
+    SchedulerOutput,
+    attributes,
+    call,
+    config,
+    output,
+    recording,
+    rows,
+    spans,
+)
+
+from ascend_opentelemetry.hooks import wrap
+from ascend_opentelemetry.recorder import SAMPLED, STATUS_ERROR, recorder
+from ascend_opentelemetry.vllm import _worker
+from ascend_opentelemetry.vllm._steps import STEP_ATTRIBUTE
+from ascend_opentelemetry.vllm._worker import current
+
+STEP = (TRACE_ID, SPAN_ID, 0, SAMPLED)
+RUNNER, SAMPLE = _worker.ModelRunner(), _worker.SampleTokens()
+
+
+@pytest.fixture(autouse=True)
+def _recording() -> Iterator[None]:
+    yield from recording()
+
+
+class ModelRunner:
+    """A model runner, its functions hooked as ``GPUModelRunner``'s are."""
+
+    def __init__(self, body: Any = None) -> None:
+        self.vllm_config = config()
+        self._body = body or (lambda: None)
+
+    def execute_model(self, out: SchedulerOutput, **kwargs: Any) -> Any:
+        return call(RUNNER, lambda self, scheduler_output, intermediate=None: self._body(), self, out, **kwargs)
+
+    def sample_tokens(self) -> Any:
+        return call(SAMPLE, lambda self, grammar_output: self._body(), self, None)
+
+
+def traced(out: SchedulerOutput) -> SchedulerOutput:
+    setattr(out, STEP_ATTRIBUTE, STEP)
+    return out
+
+
+def record_function(name: str, inner: Any = None) -> Any:
+    original = wrap(lambda name: inner or nullcontext(name), _worker.RecordFunction(), "vllm:record_function", "test")
+    return original(name)
+
+
+def test_a_step_of_the_runner_is_a_child_of_the_engines_step() -> None:
+    runner = ModelRunner()
+    runner.execute_model(traced(output({"a": 4, "b": 1})))
+    runner.sample_tokens()
+    execute, sample = spans()
+    assert [execute[0].name, sample[0].name] == ["modelRunnerExec", "sample_tokens"]
+    for span in (execute, sample):
+        assert (span[4][0], span[4][2], span[4][3]) == (TRACE_ID, SPAN_ID, SAMPLED)
+    assert execute[4][1] != sample[4][1]
+    assert attributes(execute) == {"vllm.step.batch_size": 2}
+    assert attributes(sample) == {}
+    assert rows() == [("modelRunnerExec", "Execute", {"type": 2, "rid": [{"rid": "a"}, {"rid": "b"}]})]
+    assert current.depth == 0
+    assert recorder.meta["dpRankId"] == "0"
+
+
+def test_every_rank_has_a_span_of_its_own_below_the_step() -> None:
+    out = traced(output({"a": 1}))
+    for _ in range(2):
+        ModelRunner().execute_model(out)
+    first, second = spans()
+    assert (first[4][0], first[4][2]) == (second[4][0], second[4][2]) == (TRACE_ID, SPAN_ID)
+    assert first[4][1] != second[4][1]
+
+
+def test_a_runner_that_calls_its_base_class_is_one_span() -> None:
+    out = traced(output({"a": 1}))
+    base = ModelRunner()
+    ModelRunner(lambda: base.execute_model(out)).execute_model(out)
+    ModelRunner(base.sample_tokens).sample_tokens()
+    assert [span[0].name for span in spans()] == ["modelRunnerExec", "sample_tokens"]
+    assert len(rows()) == 1
+    assert current.depth == 0
+
+
+def test_sampling_inside_of_execute_is_part_of_it() -> None:
+    out = traced(output({"a": 1}))
+    ModelRunner(ModelRunner().sample_tokens).execute_model(out)
+    assert [span[0].name for span in spans()] == ["modelRunnerExec"]
+
+
+def test_an_unselected_step_has_rows_and_no_spans() -> None:
+    seen = []
+    runner = ModelRunner(lambda: seen.append(trace.get_current_span().get_span_context().trace_flags))
+    runner.execute_model(output({"a": 1}))
+    runner.sample_tokens()
+    assert spans() == []
+    assert [row[0] for row in rows()] == ["modelRunnerExec"]
+    assert seen == [0, 0]
+
+
+def test_a_step_without_tokens_wakes_the_drain_and_belongs_to_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    woken: list[bool] = []
+    monkeypatch.setattr(recorder, "wake", lambda export=False: woken.append(export))
+    runner = ModelRunner()
+    runner.execute_model(traced(output({"a": 1})))
+    recorder.queue.clear()
+    runner.execute_model(output({}, finished=("a",)))
+    assert woken == [True]
+    assert list(recorder.queue) == []
+    assert (current.depth, current.ids, current.scheduled) == (0, None, {})
+    with record_function("gpu_model_runner: forward"):  # a dummy run
+        pass
+    assert list(recorder.queue) == []
+
+
+def test_an_exception_is_that_of_the_span() -> None:
+    def fail() -> None:
+        raise RuntimeError("out of memory")
+
+    with pytest.raises(RuntimeError):
+        ModelRunner(fail).execute_model(traced(output({"a": 1})))
+    with pytest.raises(RuntimeError):
+        ModelRunner(fail).sample_tokens()
+    assert [(span[6].status, span[6].message) for span in spans()] == [
+        (STATUS_ERROR, "RuntimeError: out of memory")
+    ] * 2
+    assert current.depth == 0
+
+
+def test_a_runner_that_the_hook_cannot_read_is_served_and_the_next_one_recorded() -> None:
+    out = traced(output({"a": 1}))
+    assert call(RUNNER, lambda self, scheduler_output: "result", SimpleNamespace(), out) == "result"
+    ModelRunner().execute_model(out)
+    assert [span[0].name for span in spans()] == ["modelRunnerExec"]
+
+
+def test_a_step_may_be_given_by_name() -> None:
+    call(RUNNER, lambda self, scheduler_output: None, ModelRunner(), scheduler_output=traced(output({"a": 1})))
+    assert len(spans("modelRunnerExec")) == 1
+
+
+@pytest.mark.parametrize("name", ["gpu_model_runner: forward", "forward"])
+def test_the_phases_that_vllm_marks_are_children_of_the_runners_span(name: str) -> None:
+    def body() -> None:
+        with record_function(name) as entered:
+            assert entered == name
+            trace.get_current_span().set_attribute("mine", 1)
+
+    ModelRunner(body).execute_model(traced(output({"a": 4, "b": 1})))
+    forward, runner = spans()
+    assert (forward[0].name, forward[0].domain, forward[4][0], forward[4][2]) == (
+        "forward", "Execute", TRACE_ID, runner[4][1],
+    )  # fmt: skip
+    assert attributes(forward) == {}
+    assert forward[6].attributes == (("mine", 1),)
+    assert runner[1] <= forward[1] <= forward[2] <= runner[2]
+    assert rows("forward") == [("forward", "Execute", {"type": 2, "rid": ["a", "b"]})]
+
+
+def test_other_marks_are_left_to_vllm() -> None:
+    out = traced(output({"a": 1}))
+    inner = nullcontext()
+
+    def body() -> None:
+        assert record_function("schedule: allocate_slots", inner) is inner
+        assert record_function("gpu_model_runner: eplb", inner) is inner
+
+    ModelRunner(body).execute_model(out)
+    recorder.set_traces(False)
+    recorder.set_native(None)
+    assert record_function("forward", inner) is inner
+
+
+def test_a_mark_in_an_unselected_step_has_a_row_only() -> None:
+    def body() -> None:
+        with record_function("forward"):
+            pass
+
+    ModelRunner(body).execute_model(output({"a": 1}))
+    assert spans() == []
+    assert [row[0] for row in rows()] == ["forward", "modelRunnerExec"]
+
+
+class Suppressing:
+    """A context manager of the program."""
+
+    def __init__(self) -> None:
+        self.seen: Any = None
+
+    def __enter__(self) -> str:
+        return "entered"
+
+    def __exit__(self, kind: Any, error: Any, where: Any) -> bool:
+        self.seen = error
+        return True
+
+
+def test_vllms_own_context_manager_sees_and_decides_everything() -> None:
+    inner = Suppressing()
+
+    def body() -> None:
+        with record_function("forward", inner) as entered:
+            assert entered == "entered"
+            raise KeyError("x")
+
+    ModelRunner(body).execute_model(traced(output({"a": 1})))
+    assert isinstance(inner.seen, KeyError)
+    assert [span[0].name for span in spans()] == ["forward", "modelRunnerExec"]
+
+
+class Broken(Suppressing):
+    def __enter__(self) -> str:
+        raise OSError("no profiler")
+
+
+def test_a_context_manager_that_fails_leaves_no_span_current() -> None:
+    def body() -> None:
+        before = trace.get_current_span()
+        with pytest.raises(OSError, match="no profiler"), record_function("forward", Broken()):
+            pass
+        assert trace.get_current_span() is before
+
+    ModelRunner(body).execute_model(traced(output({"a": 1})))
+    assert [span[0].name for span in spans()] == ["modelRunnerExec"]
+
+
+def test_a_sampler_that_raises_does_not_reach_the_model_runner(caplog: pytest.LogCaptureFixture) -> None:
+    def sampler(*_: Any) -> bool:
+        raise RuntimeError("sampler")
+
+    recorder.set_traces(True, sampler)
+    current.scheduled = {"a": 1}  # outside of execute_model there is no parent: the sampler is asked
+    with caplog.at_level(logging.WARNING, logger="ascend_opentelemetry"):
+        for _ in range(3):
+            with record_function("forward") as entered:
+                assert entered == "forward"
+    assert [record.message for record in caplog.records] == ["RecordType('Execute', 'forward') has no span"]
+    assert spans() == []
+    assert [row[0] for row in rows()] == ["forward"] * 3
