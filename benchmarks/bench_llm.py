@@ -13,7 +13,7 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 from benchmarks._receiver import Receiver
 from benchmarks._table import interleaved, per_round, show_ratios, show_rounds
@@ -22,6 +22,8 @@ from devtools.server import DEFAULT_ENV
 
 #: Rounds before those that count: the first ones of a vLLM take longer.
 WARM_UP = 3
+#: Rounds of each set of processes.
+ROUNDS = 10
 #: Our vLLM plugin stays out of the other configurations.
 NO_PLUGINS = {"VLLM_PLUGINS": "none"}
 
@@ -84,29 +86,58 @@ class Process:
         raise RuntimeError(f"the process ended; the end of its log:\n{_env.tail(self._log, 20)}")
 
 
+class Measured(NamedTuple):
+    """Milliseconds a step of each configuration, by round; seconds of CPU time between rounds; size of a round."""
+
+    cpu: dict[str, list[float]]
+    wall: dict[str, list[float]]
+    idle: float
+    steps: int
+    tokens: int
+
+
+def _generation(env: vllm_env.VllmEnv, settings: dict[str, dict[str, str]], logs: Path, rounds: int) -> Measured:
+    """Start a process of each configuration and let them take turns."""
+    with ExitStack() as stack:
+        processes = {
+            way: stack.enter_context(Process(env, way, variables, logs / f"{way}.log"))
+            for way, variables in settings.items()
+        }
+        cpu = interleaved(rounds, {way: process.round for way, process in processes.items()})
+        wall = {way: [row["wall"] / row["steps"] * 1e3 for row in one.rounds] for way, one in processes.items()}
+        idle = max(statistics.median(row["idle"] for row in one.rounds) for one in processes.values())
+        first = processes["bare"].rounds[-1]
+        return Measured(cpu, wall, idle, first["steps"], first["tokens"])
+
+
 def run(quick: bool) -> bool:
     """Measure and print; whether the goals are met."""
     env = vllm_env.ensure()
+    measured: list[Measured] = []
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         config = folder / "config.json"
         config.write_text(json.dumps({"enable": 1, "prof_dir": str(folder / "native")}))
         receiver = stack.enter_context(Receiver())
-        processes = {
-            way: stack.enter_context(Process(env, way, settings, folder / f"{way}.log"))
-            for way, settings in ways(receiver.endpoints["grpc"], config).items()
-        }
-        measured = interleaved(12 if quick else 40, {way: process.round for way, process in processes.items()})
-    first = processes["bare"].rounds[-1]
-    title = f"In-process LLM: {first['steps']} steps a round, {first['tokens']} tokens"
-    show_rounds(title, "ms a step, process CPU", measured)
-    walls = {way: [row["wall"] / row["steps"] * 1e3 for row in one.rounds] for way, one in processes.items()}
-    show_rounds("The same", "ms a step, wall clock", walls)
-    idle = max(statistics.median(row["idle"] for row in one.rounds) for one in processes.values())
-    print(f"CPU time of a process between two of its rounds: {idle * 1e3:.1f} ms at most (medians)")
+        settings = list(ways(receiver.endpoints["grpc"], config).items())
+        for turn in range(2 if quick else 6):
+            # a process is up to 5 % slower than its twin for all its life: each turn has new ones, in another order
+            order = dict(settings[turn % len(settings) :] + settings[: turn % len(settings)])
+            measured.append(_generation(env, order, folder, ROUNDS))
+            middle = {way: statistics.median(values) for way, values in measured[-1].cpu.items()}
+            shown = ", ".join(f"{way} {middle[way] / middle['bare']:.3f}" for way, _ in settings)
+            print(f"processes {turn + 1}, medians over bare: {shown}", flush=True)
+    cpu, wall = (
+        {way: [value for one in measured for value in getattr(one, clock)[way]] for way, _ in settings}
+        for clock in ("cpu", "wall")
+    )
+    title = f"In-process LLM: {measured[0].steps} steps a round, {measured[0].tokens} tokens"
+    show_rounds(title, "ms a step, process CPU", cpu)
+    show_rounds("The same", "ms a step, wall clock", wall)
+    print(f"CPU time of a process between two of its rounds: {max(one.idle for one in measured) * 1e3:.1f} ms at most")
 
     def ratio(way: str) -> list[float]:
-        return per_round(measured, lambda mine, bare: mine / bare, way, "bare")
+        return per_round(cpu, lambda mine, bare: mine / bare, way, "bare")
 
     return show_ratios(
         [

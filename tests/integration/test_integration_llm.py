@@ -9,6 +9,7 @@ import subprocess
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -156,7 +157,7 @@ def test_phases_follow_one_another_within_their_request(llm: Run) -> None:
     assert len(phases) == 5
     for spans in phases.values():
         root = by_id[spans[0].trace_id, spans[0].parent_id]
-        for before, after in zip(spans, spans[1:], strict=False):
+        for before, after in pairwise(spans):
             assert before.end == after.start
         assert root.start - 1_000_000 <= spans[0].start
         assert spans[-1].end <= root.end + 1_000_000

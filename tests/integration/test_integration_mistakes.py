@@ -77,10 +77,8 @@ def test_a_handler_that_cannot_be_imported_is_a_timer(program, handler, reason) 
     program.symbols.write_text(f"- symbol: fake_vllm.engine:Engine.step\n  handler: {handler}\n")
     done = program.serve()
     assert (done.code, done.out) == (0, OUTPUT)
-    assert done.warnings == [
-        f"{program.symbols}:1: handler {handler} cannot be used ({reason}); "
-        "fake_vllm.engine:Engine.step is timed instead"
-    ]
+    said = f"{program.symbols}:1: handler {handler} cannot be used ({reason}); "
+    assert done.warnings == [f"{said}fake_vllm.engine:Engine.step is timed instead"]
     assert Counter(row.name for row in read_rows(program.folder)) == {"step": 3}
 
 

@@ -110,12 +110,13 @@ class Drain:
         depth = len(self._queue)  # what comes in meanwhile waits for the next round, else this one might never end
         while depth:
             records = [popleft() for _ in range(min(depth, max(SLICE, depth // 8)))]
-            depth = min(depth - len(records), len(self._queue))  # emptied where a shutdown gave up on a sink
             for sink in self._sinks:
                 if self._call(sink, "write", records) is False:
                     name = type(sink).__name__
                     self.lost[name] = self.lost.get(name, 0) + len(records)
             time.sleep(0)
+            # less than that is there when a shutdown gave up on a sink and emptied the queue
+            depth = min(depth - len(records), len(self._queue))
         for sink in self._sinks:
             self._call(sink, "commit")
             if export:

@@ -28,6 +28,7 @@ class Hooked(NamedTuple):
     handler: Handler | Wrapper
 
 
+_stop_processes = _lifecycle.StopProcesses()
 _execute = _steps.ExecuteModel()
 _model_runner = _worker.ModelRunner()
 _sample_tokens = _worker.SampleTokens()
@@ -52,7 +53,8 @@ HOOKED = (
     Hooked(
         "vllm.entrypoints.serve.exception_handling.error_response", "create_error_response", _serving.ErrorResponse()
     ),
-    Hooked("vllm.v1.engine.utils", "shutdown", _lifecycle.StopProcesses()),
+    Hooked("vllm.v1.utils", "shutdown", _stop_processes),
+    Hooked("vllm.v1.engine.utils", "shutdown", _stop_processes),
     Hooked("vllm.v1.core.sched.scheduler", "Scheduler.add_request", _scheduler.AddRequest()),
     Hooked("vllm.v1.core.sched.scheduler", "Scheduler.schedule", _steps.Schedule()),
     Hooked("vllm.v1.core.sched.scheduler", "Scheduler.update_from_output", _steps.UpdateFromOutput()),

@@ -52,12 +52,22 @@ class WorkerShutdown:
 
 
 class StopProcesses:
-    """``vllm.v1.engine.utils.shutdown(procs, timeout)`` in the API server: the signal to EngineCore follows."""
+    """``vllm.v1.utils.shutdown(procs, timeout)``: the signal to EngineCore, or to one of several API servers, follows.
+
+    ``vllm.v1.engine.utils`` has it by name, hooked there or before: then one call is two for this handler.
+    """
 
     switch = recorder
+    _inside = False
 
-    def enter(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    def enter(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+        if self._inside:
+            return False
         if args[0] if args else kwargs["procs"]:
             recorder.flush_others(GRACE)
+        self._inside = True  # last: a hook that fails is not asked to leave
+        return True
 
-    def exit(self, state: None, args: Any, kwargs: Any, result: Any, error: Any) -> None: ...
+    def exit(self, state: bool, args: Any, kwargs: Any, result: Any, error: Any) -> None:  # noqa: ARG002
+        if state:
+            self._inside = False

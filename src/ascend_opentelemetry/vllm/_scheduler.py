@@ -15,6 +15,8 @@ from ascend_opentelemetry.vllm._step import Snapshot, Step
 #: Key of the native ``Meta`` row with the data-parallel rank.
 DP_RANK = "dpRankId"
 UNKNOWN_RANK = "-1"
+#: Preemptions kept for the next step: a scheduler with a ``schedule`` of its own may never ask for them.
+MAX_PREEMPTED = 1024
 
 
 def _enqueue_rows(record: Record) -> Iterable[NativeRow]:
@@ -57,7 +59,10 @@ tracker = SchedulerTracker()
 def note_rank(vllm_config: Any) -> None:
     """Tell the native files the data-parallel rank of this process, once."""
     if recorder.meta.get(DP_RANK, UNKNOWN_RANK) == UNKNOWN_RANK:
-        recorder.set_meta(DP_RANK, str(vllm_config.parallel_config.data_parallel_rank))
+        parallel = vllm_config.parallel_config
+        # engines of a dense model have rank 0 each, and a number of their own since vLLM 0.13
+        rank = getattr(parallel, "data_parallel_index", parallel.data_parallel_rank)
+        recorder.set_meta(DP_RANK, str(rank))
 
 
 class AddRequest:
@@ -89,7 +94,8 @@ class PreemptRequest:
 
     def enter(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         request_id: str = (args[1] if len(args) > 1 else kwargs["request"]).request_id
-        tracker.preempted.append(request_id)
+        if len(tracker.preempted) < MAX_PREEMPTED:
+            tracker.preempted.append(request_id)
         tracker.phases.event(request_id, "preempted")
 
     def exit(self, state: None, args: Any, kwargs: Any, result: Any, error: Any) -> None: ...

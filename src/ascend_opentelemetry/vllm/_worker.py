@@ -38,11 +38,12 @@ def _tag_rows(record: Record) -> Iterable[NativeRow]:
     yield span_row(record[1], record[2], record[0].name, record[0].domain, rid_json, {})
 
 
-def _batch_size(record: Record) -> Iterable[tuple[str, Any]]:
+def _runner_attributes(record: Record) -> Iterable[tuple[str, Any]]:
     yield "vllm.step.batch_size", len(record[5])
+    yield "vllm.worker.rank", current.rank
 
 
-RUNNER_TYPE = RecordType(EXECUTE, "modelRunnerExec", native=False, rows=_runner_rows, attributes=_batch_size)
+RUNNER_TYPE = RecordType(EXECUTE, "modelRunnerExec", native=False, rows=_runner_rows, attributes=_runner_attributes)
 SAMPLE_TYPE = RecordType(EXECUTE, "sample_tokens", native=False, attributes=no_attributes)
 
 #: ``record_function_or_nullcontext`` tags of a model runner -> name of the span. vLLM puts its own before them.
@@ -59,6 +60,8 @@ class _Current:
     ids: SpanIds | None = None
     scheduled: Mapping[str, int] = {}
     depth = 0
+    #: Number of this worker among those of its engine: pipeline rank * tensor-parallel size + tensor-parallel rank.
+    rank = 0
 
 
 current = _Current()
@@ -73,7 +76,9 @@ class ModelRunner:
         if current.depth:
             current.depth += 1
             return None
-        note_rank(args[0].vllm_config)
+        config = args[0].vllm_config
+        note_rank(config)
+        current.rank = getattr(config.parallel_config, "rank", 0)
         output = args[1] if len(args) > 1 else kwargs["scheduler_output"]
         current.scheduled = output.num_scheduled_tokens
         current.ids = getattr(output, STEP_ATTRIBUTE, None)

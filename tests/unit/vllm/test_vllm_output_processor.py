@@ -80,6 +80,16 @@ def test_the_clients_headers_reach_the_request_and_not_vllm_which_would_warn() -
     assert nothing_is_left()
 
 
+def test_headers_are_those_of_one_call() -> None:
+    async def main() -> None:
+        await AsyncLLM().hooked(trace_headers=HEADERS)
+        add(OutputProcessor(), EngineCoreRequest("later"))  # in the same task
+
+    asyncio.run(main())
+    assert tracker.children[ID].request.ids[0] == TRACE_ID
+    assert tracker.children["later"].request.ids[0] != TRACE_ID
+
+
 def test_with_vllms_own_tracing_it_gets_the_headers_too() -> None:
     llm = AsyncLLM(endpoint="http://collector:4317")
     asyncio.run(llm.hooked(trace_headers=HEADERS))

@@ -166,7 +166,7 @@ def test_choices_are_one_span_with_rows_of_each(clock: dict[str, int]) -> None:
     assert len({parse_traceparent(trace_of(tracker, request_id)) for request_id in ids}) == 1
     tracker.first_tokens([EngineCoreOutput(ids[1], [1]), EngineCoreOutput(ids[0], [1])])
     for request_id, reason in zip(
-        reversed(ids), (FinishReason.STOP, FinishReason.LENGTH, FinishReason.STOP), strict=True
+        reversed(ids), (FinishReason.LENGTH, FinishReason.STOP, FinishReason.STOP), strict=True
     ):
         assert spans() == []
         tracker.finish(state(request_id, stats=RequestStateStats()), reason)
@@ -175,7 +175,7 @@ def test_choices_are_one_span_with_rows_of_each(clock: dict[str, int]) -> None:
     assert found["gen_ai.request.choice.count"] == 3
     assert found["gen_ai.usage.input_tokens"] == 3
     assert found["gen_ai.usage.output_tokens"] == 6
-    assert found["gen_ai.response.finish_reasons"] == ["stop", "length", "stop"]
+    assert found["gen_ai.response.finish_reasons"] == ["stop", "stop", "length"]
     assert "gen_ai.latency.time_in_queue" not in found  # of which of the three?
     assert [row[2]["rid"] for row in rows("httpReq")] == ["0_cmpl-x-0", "1_cmpl-x-0", "2_cmpl-x-0"]
     assert [row[2]["rid"] for row in rows("httpRes")] == ["2_cmpl-x-0", "1_cmpl-x-0", "0_cmpl-x-0"]
@@ -412,3 +412,21 @@ def test_choices_of_a_request_whose_id_is_a_number_keep_the_engines_ids() -> Non
     assert [row[2]["rid"] for row in rows("httpReq")] == ["7", "0_2-deadbeef", "1_2-deadbeef"]
     tracker.abort(list(tracker.children))
     assert [attributes(span)["gen_ai.request.id"] for span in spans()] == ["7", "2"]
+
+
+@pytest.mark.parametrize("end", ["finish", "abort", "fail"])
+def test_the_drain_is_woken_when_the_last_open_request_ends(end: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    woken: list[bool] = []
+    monkeypatch.setattr(recorder, "wake", lambda export=False: woken.append(export))
+    tracker = RequestTracker()
+    for request_id in ("a", "b"):
+        tracker.add(EngineCoreRequest(request_id), None, 0, None)
+    tracker.abort(["a"])
+    assert woken == []
+    if end == "finish":
+        tracker.finish(state("b"), FinishReason.STOP)
+    elif end == "abort":
+        tracker.abort(["b"])
+    else:
+        tracker.fail(EngineDeadError())
+    assert True in woken

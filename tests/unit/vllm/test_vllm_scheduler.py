@@ -199,13 +199,14 @@ def test_a_hit_is_a_share_of_the_requests_tokens(result: tuple[Any, ...]) -> Non
     ]  # fmt: skip
 
 
-def test_no_hit_rate_without_tokens_or_result() -> None:
+def test_no_hit_rate_without_tokens_or_result(caplog: pytest.LogCaptureFixture) -> None:
     hook = _kv_cache.GetComputedBlocks()
     call(hook, lambda self, request: ("blocks", 0), KVCacheManager(), Request("a", num_tokens=0))
     call(hook, lambda self, request: ("blocks",), KVCacheManager(), request=Request("a"))
     with pytest.raises(KeyError):
         call(hook, lambda self, request: {}["x"], KVCacheManager(), Request("a"))
     assert rows() == []
+    assert caplog.records == []
 
 
 def test_a_model_without_a_cache_divides_by_nothing() -> None:
@@ -213,3 +214,11 @@ def test_a_model_without_a_cache_divides_by_nothing() -> None:
     manager.block_pool.num_gpu_blocks, manager.block_pool.free = 1, 0
     call(_kv_cache.Free(), lambda self, request: None, manager, Request("a"))
     assert rows()[0][2]["UsagePercent="] == 0
+
+
+def test_a_scheduler_whose_steps_are_never_seen_does_not_pile_up_preemptions() -> None:
+    hook = _scheduler.PreemptRequest()
+    for number in range(_scheduler.MAX_PREEMPTED + 5):
+        call(hook, lambda self, request: None, Scheduler(), Request(f"r{number}"))
+    assert len(tracker.preempted) == 1024
+    assert tracker.preempted[-1] == "r1023"

@@ -157,9 +157,11 @@ def test_a_step_may_be_given_by_name() -> None:
 @pytest.mark.parametrize("name", ["gpu_model_runner: forward", "forward"])
 def test_the_phases_that_vllm_marks_are_children_of_the_runners_span(name: str) -> None:
     def body() -> None:
+        outside = trace.get_current_span()
         with record_function(name) as entered:
             assert entered == name
             trace.get_current_span().set_attribute("mine", 1)
+        assert trace.get_current_span() is outside
 
     ModelRunner(body).execute_model(traced(output({"a": 4, "b": 1})))
     forward, runner = spans()
