@@ -43,6 +43,7 @@ def install(installer: Installer, path: str | os.PathLike[str] | None = None) ->
 def uninstall(installer: Installer) -> None:
     """Take all hooks out again."""
     installer.remove_all()
+    recorder.timers = 0
     recorder.unregister_all()
     for types in vllm.NATIVE_TYPES.values():
         for record_type in types:
@@ -104,6 +105,7 @@ def _timer_hook(target: Target, symbol: symbols.Symbol, domain: str, name: str) 
 
             record_type.attributes = attributes
         recorder.register(record_type)
+        recorder.timers += 1
         values = symbols.bind(symbol.attributes, function, failed) if symbol.attributes else None
         timer = Timer(record_type, values, attach=not is_generator_kind(function))
         return wrap(function, timer, str(target), target.where)

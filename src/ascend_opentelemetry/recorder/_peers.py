@@ -80,14 +80,7 @@ class Peers:
             return True
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as asking:
             asking.bind("")  # a name of its own, for the answers
-            asking.settimeout(timeout)
-            waiting = 0
-            for name in names:
-                try:
-                    asking.sendto(_FLUSH, f"\0{name}")
-                    waiting += 1
-                except OSError:  # it has just ended
-                    continue
+            waiting = sum([_ask(asking, name) for name in names])
             while waiting:
                 left = deadline - time.monotonic()
                 if left <= 0:
@@ -109,6 +102,14 @@ class Peers:
             return []
         names = {line.rpartition(" @")[2] for line in lines if f" @{prefix}" in line}
         return sorted(names - {own})
+
+
+def _ask(asking: socket.socket, name: str) -> bool:
+    try:
+        asking.sendto(_FLUSH, socket.MSG_DONTWAIT, f"\0{name}")
+    except OSError:  # it has just ended, or too many ask it already
+        return False
+    return True
 
 
 def _answer(listener: socket.socket, flush: Callable[[], object]) -> None:

@@ -46,6 +46,8 @@ class Recorder:
         self.native: NativeWindow | None = None
         self.windows = 0
         self.step_ratio = 1.0
+        #: Timers of the symbols file, which take the current span for their parent.
+        self.timers = 0
         self.meta: dict[str, str] = {}
         self.on_meta: Callable[[str, str], None] | None = None
         self.dropped = 0

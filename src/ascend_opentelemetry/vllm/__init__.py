@@ -85,7 +85,7 @@ NATIVE_TYPES: dict[str, tuple[RecordType, ...]] = {
     "get_computed_blocks": (_kv_cache.HIT_TYPE,),
     "execute_model": (_step_types.EXECUTE_TYPE,),
     "model_runner": (_worker.RUNNER_TYPE,),
-    "record_function": tuple(_worker.TAG_TYPES.values()),
+    "record_function": tuple(_worker.TAG_TYPES[tag] for tag in _worker.NATIVE_TAGS),
     "data_parallel": (),
 }
 
@@ -100,6 +100,7 @@ TYPES: tuple[RecordType, ...] = (
     _serving.ROOT_TYPE,
     _serving.CHILD_TYPE,
     _worker.SAMPLE_TYPE,
+    *(_worker.TAG_TYPES[tag] for tag in _worker.TAGS),
 )
 
 #: Rows of the native ``Meta`` table before anything is known.

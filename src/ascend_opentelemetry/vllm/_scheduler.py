@@ -60,7 +60,7 @@ def note_rank(vllm_config: Any) -> None:
     """Tell the native files the data-parallel rank of this process, once."""
     if recorder.meta.get(DP_RANK, UNKNOWN_RANK) == UNKNOWN_RANK:
         parallel = vllm_config.parallel_config
-        # engines of a dense model have rank 0 each, and a number of their own since vLLM 0.13
+        # engines of a dense model have rank 0 each, and in newer vLLM a number of their own
         rank = getattr(parallel, "data_parallel_index", parallel.data_parallel_rank)
         recorder.set_meta(DP_RANK, str(rank))
 

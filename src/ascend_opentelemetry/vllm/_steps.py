@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextvars import Token
 from threading import get_ident
 from time import monotonic_ns, time_ns
 from typing import Any
+
+from opentelemetry.context import Context
 
 from ascend_opentelemetry.recorder import (
     KIND_INTERNAL,
@@ -29,6 +32,12 @@ STEP_ATTRIBUTE = "ascend_otel_step"
 MAX_LINKS = 128
 
 
+def attach_step(span: RecordSpan) -> Token[Context] | None:
+    """Make a span of a step current; None where nothing below it could ask for its parent."""
+    # of a step that is not traced: only timers of the symbols file would become roots without it
+    return make_current(span) if span.flags or (recorder.timers and recorder.traces_on) else None
+
+
 class Schedule:
     """``Scheduler.schedule() -> SchedulerOutput``: the start of a step."""
 
@@ -41,7 +50,7 @@ class Schedule:
         span = token = None
         if recorder.traces_on:
             span = child(self._sampled_root() if recorder.sample_step() else None)
-            token = make_current(span)  # last: a hook that fails here is not asked to detach
+            token = attach_step(span)  # last: a hook that fails here is not asked to detach
         return time_ns(), monotonic_ns(), span, token, in_window, snapshot, before
 
     @staticmethod
@@ -126,7 +135,7 @@ class ExecuteModel:
             return None
         mono = monotonic_ns()
         step.executing = (step.start + mono - step.mono, mono, child(step.ids))
-        return step, make_current(step.executing[2]) if recorder.traces_on else None
+        return step, attach_step(step.executing[2])
 
     def exit(self, state: Any, args: Any, kwargs: Any, result: Any, error: Any) -> None:  # noqa: ARG002
         if state is None:
@@ -152,7 +161,8 @@ def end_execution(step: Step, error: BaseException | None = None) -> None:
             span.failed(error)
         ids = None if step.ids is None else span.ids
         end = start + monotonic_ns() - mono
-        recorder.emit((EXECUTE_TYPE, start, end, get_ident(), ids, step, span.extra()))
+        extra = span.extra() if ids is not None else None
+        recorder.emit((EXECUTE_TYPE, start, end, get_ident(), ids, step, extra))
 
 
 class UpdateFromOutput:
@@ -167,7 +177,7 @@ class UpdateFromOutput:
             return None
         end_execution(step)
         span = child(step.ids)
-        return step, span, make_current(span) if recorder.traces_on else None, monotonic_ns()
+        return step, span, attach_step(span), monotonic_ns()
 
     def exit(self, state: Any, args: Any, kwargs: Any, result: Any, error: Any) -> None:  # noqa: ARG002
         if state is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from threading import get_ident
@@ -17,16 +16,13 @@ from ascend_opentelemetry.recorder import (
     SpanIds,
     child,
     detach,
-    make_current,
     open_span,
     recorder,
 )
 from ascend_opentelemetry.vllm._rows import EXECUTE, encode, id_objects, span_row
 from ascend_opentelemetry.vllm._scheduler import note_rank
 from ascend_opentelemetry.vllm._step_types import no_attributes
-from ascend_opentelemetry.vllm._steps import STEP_ATTRIBUTE
-
-_logger = logging.getLogger(__name__)
+from ascend_opentelemetry.vllm._steps import STEP_ATTRIBUTE, attach_step
 
 
 def _runner_rows(record: Record) -> Iterable[NativeRow]:
@@ -46,12 +42,19 @@ def _runner_attributes(record: Record) -> Iterable[tuple[str, Any]]:
 RUNNER_TYPE = RecordType(EXECUTE, "modelRunnerExec", native=False, rows=_runner_rows, attributes=_runner_attributes)
 SAMPLE_TYPE = RecordType(EXECUTE, "sample_tokens", native=False, attributes=no_attributes)
 
-#: ``record_function_or_nullcontext`` tags of a model runner -> name of the span. vLLM puts its own before them.
-TAGS = (
-    "preprocess", "prepare input", "forward", "postprocess", "post process", "sample", "sample_token", "bookkeep",
-    "draft", "draft_token", "EPLB weight D2D", "EPLB update", "async_state_update",
+#: ``record_function_or_nullcontext`` tags of a model runner that are native rows too, as in ms_service_profiler.
+NATIVE_TAGS = (
+    "prepare input", "forward", "post process", "sample_token", "draft_token", "EPLB weight D2D", "EPLB update",
+    "async_state_update",
 )  # fmt: skip
-TAG_TYPES = {tag: RecordType(EXECUTE, tag, native=False, rows=_tag_rows, attributes=no_attributes) for tag in TAGS}
+#: Those of vLLM's own model runner that are spans of a traced step only.
+TAGS = ("preprocess", "postprocess", "sample", "bookkeep", "draft")
+TAG_TYPES = {
+    tag: RecordType(
+        EXECUTE, tag, native=False, rows=_tag_rows if tag in NATIVE_TAGS else None, attributes=no_attributes
+    )
+    for tag in NATIVE_TAGS + TAGS
+}
 
 
 class _Current:
@@ -61,7 +64,7 @@ class _Current:
     scheduled: Mapping[str, int] = {}
     depth = 0
     #: Number of this worker among those of its engine: pipeline rank * tensor-parallel size + tensor-parallel rank.
-    rank = 0
+    rank: int | None = None
 
 
 current = _Current()
@@ -76,9 +79,10 @@ class ModelRunner:
         if current.depth:
             current.depth += 1
             return None
-        config = args[0].vllm_config
-        note_rank(config)
-        current.rank = getattr(config.parallel_config, "rank", 0)
+        if current.rank is None:
+            config = args[0].vllm_config
+            note_rank(config)
+            current.rank = getattr(config.parallel_config, "rank", 0)
         output = args[1] if len(args) > 1 else kwargs["scheduler_output"]
         current.scheduled = output.num_scheduled_tokens
         current.ids = getattr(output, STEP_ATTRIBUTE, None)
@@ -87,7 +91,7 @@ class ModelRunner:
             recorder.wake(export=True)  # the last request has ended
             return None
         span = child(current.ids)
-        return span, make_current(span) if recorder.traces_on else None, time_ns(), monotonic_ns()
+        return span, attach_step(span), time_ns(), monotonic_ns()
 
     def exit(self, state: Any, args: Any, kwargs: Any, result: Any, error: Any) -> None:  # noqa: ARG002
         current.depth -= 1
@@ -102,10 +106,10 @@ class SampleTokens:
 
     def enter(self, args: Any, kwargs: Any) -> Any:  # noqa: ARG002
         current.depth += 1
-        if current.depth > 1 or not recorder.traces_on:
+        if current.depth > 1 or not recorder.traces_on or (current.ids is None and not recorder.timers):
             return None
         span = child(current.ids)
-        return span, make_current(span), time_ns(), monotonic_ns()
+        return span, attach_step(span), time_ns(), monotonic_ns()
 
     def exit(self, state: Any, args: Any, kwargs: Any, result: Any, error: Any) -> None:  # noqa: ARG002
         current.depth -= 1
@@ -123,31 +127,28 @@ def _end(record_type: RecordType, state: tuple[RecordSpan, Any, int, int], error
             span.failed(error)
         ids = span.ids if traced else None
         end = start + monotonic_ns() - mono
-        recorder.emit((record_type, start, end, get_ident(), ids, current.scheduled, span.extra()))
+        extra = span.extra() if traced else None
+        recorder.emit((record_type, start, end, get_ident(), ids, current.scheduled, extra))
 
 
-_failed_types = set[RecordType]()
+def _no_root(record_type: RecordType) -> RecordSpan:  # noqa: ARG001
+    """Outside of the model runner's span a phase is nobody's child, and no trace of its own."""
+    return RecordSpan(0, 0, 0, 0)
 
 
 class _Tagged:
     """vLLM's context manager, timed."""
 
-    __slots__ = ("_inner", "_mono", "_span", "_start", "_type")
+    __slots__ = ("_inner", "_mono", "_span", "_start", "_traced", "_type")
 
-    def __init__(self, record_type: RecordType, inner: AbstractContextManager[Any]) -> None:
+    def __init__(self, record_type: RecordType, inner: AbstractContextManager[Any], traced: bool) -> None:
         self._type = record_type
         self._inner = inner
+        self._traced = traced
 
     def __enter__(self) -> Any:
         entered = self._inner.__enter__()
-        self._span = None
-        try:
-            if self._type.traces_on:
-                self._span = open_span(self._type, recorder.root)
-        except Exception:  # a sampler of the program: no guard stands around a wrapper
-            if self._type not in _failed_types:
-                _failed_types.add(self._type)
-                _logger.warning("%r has no span", self._type, exc_info=True)
+        self._span = open_span(self._type, _no_root) if self._traced else None
         self._start = time_ns()
         self._mono = monotonic_ns()
         return entered
@@ -176,8 +177,11 @@ class RecordFunction:
 
         def record_function_or_nullcontext(name: str) -> AbstractContextManager[Any]:
             record_type = types.get(name)
-            if record_type is None or not record_type.on or not current.scheduled:
+            if record_type is None or not current.scheduled:
                 return original(name)
-            return _Tagged(record_type, original(name))
+            traced = current.ids is not None and record_type.traces_on
+            if not traced and not record_type.native_on:
+                return original(name)
+            return _Tagged(record_type, original(name), traced)
 
         return record_function_or_nullcontext

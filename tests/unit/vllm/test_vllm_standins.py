@@ -230,7 +230,7 @@ def _reset() -> None:
     _scheduler.tracker.__init__()
     _step_types.expander.__init__()
     _worker.current.depth, _worker.current.ids, _worker.current.scheduled = 0, None, {}
-    _worker._failed_types.clear()
+    _worker.current.rank = None
     _output_processor._call.set(None)
 
 

@@ -5,7 +5,8 @@ and class names of vllm-ascend and compute on the CPU. It shows what holds for a
 are, how they start, what is hooked in them. It shows nothing of what an NPU does.
 
 Put the folder above on ``PYTHONPATH``. Workers are forked, as in vLLM without a word on it. With
-``STAND_IN_ASYNC=1`` steps are scheduled asynchronously, as off the CPU.
+``STAND_IN_ASYNC=1`` steps are scheduled asynchronously, as off the CPU. Each step that the model runner takes is a line
+``{"kind": "npu step"}`` of the witness's log.
 """
 
 from __future__ import annotations

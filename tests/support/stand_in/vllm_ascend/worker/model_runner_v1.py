@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
@@ -40,8 +43,11 @@ class NPUModelRunner(CPUModelRunner):
         self.prepare_inputs_event = None  # nothing is copied while the next step is prepared
         gpu_model_runner.AsyncGPUModelRunnerOutput = _Output
 
-    def execute_model(self, *args: Any, **kwargs: Any) -> Any:
-        return super().execute_model(*args, **kwargs)
+    def execute_model(self, scheduler_output: Any, *args: Any, **kwargs: Any) -> Any:
+        if scheduler_output.total_num_scheduled_tokens and "WITNESS_DIR" in os.environ:
+            with (Path(os.environ["WITNESS_DIR"]) / f"{os.getpid()}.jsonl").open("a") as log:
+                log.write(json.dumps({"kind": "npu step", "pid": os.getpid()}) + "\n")
+        return super().execute_model(scheduler_output, *args, **kwargs)
 
     def _update_states(self, *args: Any, **kwargs: Any) -> Any:
         return super()._update_states(*args, **kwargs)
