@@ -58,5 +58,10 @@ def _bridge(provider: trace.TracerProvider) -> None:
 
     from ascend_opentelemetry.otlp import BridgeSink
 
-    if isinstance(provider, TracerProvider):
+    if isinstance(provider, TracerProvider) and not provider._disabled and _has_processors(provider):
         runtime.add_traces([BridgeSink(provider)], as_sampler(provider))
+
+
+def _has_processors(provider: Any) -> bool:
+    """Whether somebody would take a span; an unknown kind of processor does."""
+    return bool(getattr(provider._active_span_processor, "_span_processors", True))

@@ -17,7 +17,8 @@ def mixed(vllm_python: Path, tiny_model: Path, tmp_path_factory: pytest.TempPath
     """24 requests of every kind against default settings, a cache so small that requests are preempted; all over."""
     folder = tmp_path_factory.mktemp("mixed")
     args = ["--num-gpu-blocks-override", "24", "--block-size", "32"]
-    with serve(folder, vllm_python, tiny_model, args=args) as service:
+    # slow enough that a client which leaves is noticed before its last token
+    with serve(folder, vllm_python, tiny_model, args=args, env={"WITNESS_STEP_MS": "5"}) as service:
         service.client.completion(max_tokens=2)  # the first request compiles
         service.metrics.append(service.server.metrics())
         for turn in ("a", "b"):

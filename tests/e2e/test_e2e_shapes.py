@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import os
+import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -83,6 +84,11 @@ def running(folder: Path, python: Path, model: Path, shape: Shape) -> Iterator[S
         nullcontext() if shape.instrument else mock.patch("tests.support.service.VllmServer", plain),
         serve(folder, python, model, args=shape.args, env=env) as service,
     ):
+        # /health is answered by the first of several API servers that listens
+        deadline = time.monotonic() + 60
+        while service.server.log().count("Application startup complete") < shape.api_servers:
+            assert time.monotonic() < deadline, "not all API servers have started"
+            time.sleep(0.1)
         service.answers["warm-up"] = service.client.completion(max_tokens=2)
         yield service
 

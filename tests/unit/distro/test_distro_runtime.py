@@ -234,6 +234,8 @@ def test_a_disabled_sdk_exports_nothing(text) -> None:
         "from ascend_opentelemetry.distro import AscendConfigurator\n"
         "from ascend_opentelemetry._runtime import runtime\n"
         "AscendConfigurator().configure()\n"
+        "from ascend_opentelemetry import VLLMInstrumentor\n"
+        "VLLMInstrumentor().instrument()\n"
         "print(runtime.has_traces)"
     )
     environment = {"PYTHONPATH": os.environ.get("PYTHONPATH", ""), "OTEL_TRACES_EXPORTER": "console"}
