@@ -190,8 +190,11 @@ def test_a_step_holds_what_each_of_its_workers_did(served: Served, name: str) ->
         runners = [span for span in below if span.name == "modelRunnerExec"]
         assert sorted(span.attributes["vllm.worker.rank"] for span in runners) == list(range(shape.workers))
         assert len({span.resource["process.pid"] for span in runners}) == shape.workers
+        # the engine waits for the answer of rank 0 alone: what the others do later is still of this step
+        others = {span.resource["process.pid"] for span in runners if span.attributes["vllm.worker.rank"]}
         for span in below:
-            assert step.start - 1_000_000 <= span.start <= span.end <= step.end + 1_000_000, span.name
+            assert span.start >= step.start - 1_000_000, span.name
+            assert span.resource["process.pid"] in others or span.end <= step.end + 1_000_000, span.name
         for runner in runners:
             (forward,) = [span for span in children[step.trace_id, runner.span_id] if span.name == "forward"]
             assert forward.resource == runner.resource

@@ -86,25 +86,21 @@ class Expander:
         for request_id, prompt, computed in step.new:
             known[request_id] = [prompt, 0]
             computed_by[request_id] = computed
-        objects: list[dict[str, Any]] = []
+        objects: list[str] = []
         kinds = set[int]()
         for request_id, tokens in step.scheduled.items():
             entry = known.setdefault(request_id, [0, 1])
+            prompt, steps = entry
             computed = computed_by.get(request_id, 0)
-            kind = 0 if computed < entry[0] else 1
+            kind = 0 if computed < prompt else 1
             kinds.add(kind)
+            # the text of json.dumps, in a third of its time
             objects.append(
-                {
-                    "rid": request_id,
-                    "iter": entry[1],
-                    "type": kind,
-                    "num_scheduled_tokens": tokens,
-                    "num_prompt_tokens": entry[0],
-                    "num_computed_tokens": computed,
-                }
+                f'{{"rid": {encode(request_id)}, "iter": {steps}, "type": {kind}, "num_scheduled_tokens": {tokens}, '
+                f'"num_prompt_tokens": {prompt}, "num_computed_tokens": {computed}}}'
             )
-            entry[1] += 1
+            entry[1] = steps + 1
         # with a blank: the analyzer's own spelling of a mixed batch
         step.batch_type = "Prefill, Decode" if len(kinds) == 2 else "Decode" if 1 in kinds else "Prefill"
-        step.rid_json = encode(objects)
+        step.rid_json = f"[{', '.join(objects)}]"
         return step.rid_json

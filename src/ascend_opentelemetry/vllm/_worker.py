@@ -99,14 +99,22 @@ class ModelRunner:
             _end(RUNNER_TYPE, state, error)
 
 
+class _StepTraced:
+    """On while the step executed last is traced, or timers below it must not become roots."""
+
+    @property
+    def on(self) -> bool:
+        return recorder.traces_on and (current.ids is not None or recorder.timers > 0)
+
+
 class SampleTokens:
     """``sample_tokens(grammar_output)`` of a model runner: belongs to the step executed last."""
 
-    switch = recorder
+    switch = _StepTraced()
 
     def enter(self, args: Any, kwargs: Any) -> Any:  # noqa: ARG002
         current.depth += 1
-        if current.depth > 1 or not recorder.traces_on or (current.ids is None and not recorder.timers):
+        if current.depth > 1:
             return None
         span = child(current.ids)
         return span, attach_step(span), time_ns(), monotonic_ns()
