@@ -11,16 +11,14 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from unittest import mock
 
 import pytest
 
 from devtools.otlp_json import Span
-from devtools.server import VllmServer
 from tests.support.contract import Row, check, read_meta, read_rows
 from tests.support.service import WITNESS, Service, serve
 
@@ -78,12 +76,8 @@ Served = Callable[[str], Service]
 @contextmanager
 def running(folder: Path, python: Path, model: Path, shape: Shape) -> Iterator[Service]:
     """A server of a shape with every step traced, warmed up by one request."""
-    plain = functools.partial(VllmServer, instrument=False)
     env = {"OTEL_PYTHON_VLLM_STEP_SAMPLE_RATIO": "1", **shape.env}
-    with (
-        nullcontext() if shape.instrument else mock.patch("tests.support.service.VllmServer", plain),
-        serve(folder, python, model, args=shape.args, env=env) as service,
-    ):
+    with serve(folder, python, model, args=shape.args, env=env, instrument=shape.instrument) as service:
         # /health is answered by the first of several API servers that listens
         deadline = time.monotonic() + 60
         while service.server.log().count("Application startup complete") < shape.api_servers:

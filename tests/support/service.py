@@ -61,6 +61,7 @@ def serve(
     config: str | None = None,
     args: Sequence[str] = (),
     env: Mapping[str, str] | None = None,
+    instrument: bool = True,
 ) -> Iterator[Service]:
     """Start ``opentelemetry-instrument vllm serve`` with OTLP to a receiver and native files in ``folder``.
 
@@ -71,6 +72,7 @@ def serve(
         config: text of the native configuration; None: profiling on.
         args: further arguments of ``vllm serve``.
         env: further environment variables.
+        instrument: start it by ``opentelemetry-instrument``; else only the vLLM plugin gets in.
     """
     (folder / "witness").mkdir(parents=True)
     path = folder / "config.json"
@@ -88,6 +90,8 @@ def serve(
             "TMPDIR": os.environ.get("TMPDIR", "/tmp"),
             **(env or {}),
         }
-        server = VllmServer(python, model, env=variables, args=args, log_path=folder / "server.log")
+        server = VllmServer(
+            python, model, env=variables, args=args, instrument=instrument, log_path=folder / "server.log"
+        )
         with server:
             yield Service(folder, server, Client(server.url), receiver)
