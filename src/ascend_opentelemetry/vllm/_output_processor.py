@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar, Token
 from threading import get_ident
 from time import time_ns
@@ -129,10 +129,12 @@ class PropagateError:
 class EngineStep:
     """``LLMEngine.step()``: what it raises ends the requests of ``LLM``, for which nobody propagates the error."""
 
-    switch = tracker
+    def wrap(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def step(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return original(*args, **kwargs)
+            except Exception as error:  # after an interrupt the next call goes on
+                tracker.fail(error)
+                raise
 
-    def enter(self, args: Any, kwargs: Any) -> None: ...
-
-    def exit(self, state: None, args: Any, kwargs: Any, result: Any, error: Any) -> None:  # noqa: ARG002
-        if isinstance(error, Exception):  # after an interrupt the next call goes on
-            tracker.fail(error)
+        return step

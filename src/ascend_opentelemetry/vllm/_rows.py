@@ -48,4 +48,5 @@ def kv_values(total: int, free: int, allocated: int) -> dict[str, Any]:
 
 def id_objects(request_ids: Iterable[str]) -> str:
     """``[{"rid": id}, ...]`` as JSON."""
-    return encode([{"rid": request_id} for request_id in request_ids])
+    objects = "}, {".join(['"rid": ' + encode(request_id) for request_id in request_ids])
+    return f"[{{{objects}}}]" if objects else "[]"

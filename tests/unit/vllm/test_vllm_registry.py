@@ -33,9 +33,6 @@ def test_native_rows_come_only_when_the_symbols_file_names_their_handler() -> No
 
 
 def test_the_ends_of_requests_are_noted_as_long_as_one_is_open() -> None:
-    ends = (
-        _output_processor.Finished, _output_processor.AbortRequests, _output_processor.PropagateError,
-        _output_processor.EngineStep,
-    )  # fmt: skip
+    ends = (_output_processor.Finished, _output_processor.AbortRequests, _output_processor.PropagateError)
     assert {handler.switch for handler in ends} == {_requests.tracker}
     assert _requests.tracker.on is False
