@@ -21,6 +21,8 @@ from devtools.client import Client
 from devtools.server import VllmServer
 
 CLIENTS, TOKENS = 8, 180
+#: Rounds of each kind before those that count.
+WARM_UP = 3
 #: Seconds of CPU time in a clock tick of ``/proc``.
 TICK = 1 / os.sysconf("SC_CLK_TCK")
 
@@ -58,32 +60,47 @@ def run(quick: bool) -> bool:
     env = vllm_env.ensure()
     speeds: defaultdict[str, list[float]] = defaultdict(list)
     costs: defaultdict[str, list[float]] = defaultdict(list)
+    times: defaultdict[str, list[float]] = defaultdict(list)
+    shares: defaultdict[str, list[float]] = defaultdict(list)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         receiver = stack.enter_context(Receiver())
         pool = stack.enter_context(ThreadPoolExecutor(CLIENTS))
-        for _ in range(1 if quick else 3):
+        for turn in range(2 if quick else 5):
+            bare: dict[str, tuple[float, float]] = {}
             for way, server in servers(env, receiver.endpoints["grpc"], folder).items():
-                with server:
-                    _round(server, pool, stream=True)
-                    for number in range(10 if quick else 12):
-                        stream = number % 2 == 0
-                        speed, cost = _round(server, pool, stream=stream)
-                        name = f"{way}, {'streamed' if stream else 'whole answers'}"
-                        speeds[name].append(speed)
-                        costs[name].append(cost)
-                receiver.count()
-    show_rounds(f"vllm serve, {CLIENTS} clients, {TOKENS} tokens each", "tokens/s", dict(sorted(speeds.items())))
-    show_rounds("The same, all processes of the server", "CPU ms a token", dict(sorted(costs.items())))
+                rounds = _serve(server, pool, 8 if quick else 15)
+                assert way == "bare" or receiver.count(), f"no span of {way} arrived"
+                for kind, values in rounds.items():
+                    name = f"{way}, {kind}"
+                    mine = [speed for speed, _ in values], [cost for _, cost in values]
+                    bare.setdefault(kind, (statistics.median(mine[0]), statistics.median(mine[1])))
+                    speeds[name] += mine[0]
+                    costs[name] += mine[1]
+                    times[name] += [bare[kind][0] / speed for speed in mine[0]]
+                    shares[name] += [cost / bare[kind][1] for cost in mine[1]]
+            middle = {name: statistics.median(values[-len(mine[0]) :]) for name, values in speeds.items()}
+            print(
+                f"servers {turn + 1}, tokens/s: {', '.join(f'{name} {middle[name]:.0f}' for name in middle)}",
+                flush=True,
+            )
+    show_rounds(f"vllm serve, {CLIENTS} clients, {TOKENS} tokens each", "tokens/s", speeds)
+    show_rounds("The same, all processes of the server", "CPU ms a token", costs)
+    rows = [(f"time, {name} / bare", times[name], None) for name in times if not name.startswith("bare")]
+    rows += [(f"CPU time, {name} / bare", shares[name], None) for name in shares if not name.startswith("bare")]
+    return show_ratios(rows)
 
-    def ratio(way: str, kind: str) -> list[float]:
-        bare = statistics.median(speeds[f"bare, {kind}"])
-        return [bare / speed for speed in speeds[f"{way}, {kind}"]]
 
-    kinds = ("streamed", "whole answers")
-    return show_ratios(
-        [(f"time of {way} / bare, {kind}", ratio(way, kind), None) for kind in kinds for way in ("ours", "stock")]
-    )
+def _serve(server: VllmServer, pool: ThreadPoolExecutor, count: int) -> dict[str, list[tuple[float, float]]]:
+    """Start the server and run rounds, streamed ones and whole answers in turn, after some that do not count."""
+    rounds: dict[str, list[tuple[float, float]]] = {"streamed": [], "whole answers": []}
+    with server:
+        for number in range(-WARM_UP, count):
+            for kind, values in rounds.items():
+                measured = _round(server, pool, stream=kind == "streamed")
+                if number >= 0:
+                    values.append(measured)
+    return rounds
 
 
 def _round(server: VllmServer, pool: ThreadPoolExecutor, stream: bool) -> tuple[float, float]:
