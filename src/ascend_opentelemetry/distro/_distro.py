@@ -14,24 +14,26 @@ from ascend_opentelemetry.environment_variables import SERVICE_PROF_CONFIG_PATH
 OTEL_SERVICE_NAME = "OTEL_SERVICE_NAME"
 OTEL_RESOURCE_ATTRIBUTES = "OTEL_RESOURCE_ATTRIBUTES"
 _PROTOCOL = "OTEL_EXPORTER_OTLP_PROTOCOL"
-_ENDPOINTS = (
-    "OTEL_EXPORTER_OTLP_ENDPOINT",
-    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
-    "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
-    "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT",
-)
+_ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
+_TRACES_ENDPOINT = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
+_TRACES_PROTOCOL = "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"
+_TRACES_INSECURE = "OTEL_EXPORTER_OTLP_TRACES_INSECURE"
+_METRICS_ENDPOINT = "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"
+_LOGS_ENDPOINT = "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT"
+_ENDPOINTS = (_ENDPOINT, _TRACES_ENDPOINT, _METRICS_ENDPOINT, _LOGS_ENDPOINT)
 
 
 class AscendDistro(BaseDistro):
     """Sets what the user left open.
 
     Exporters: OTLP by gRPC, as the stock distro; none when ``SERVICE_PROF_CONFIG_PATH`` is set and no endpoint is:
-    then native files are all that is wanted.
+    then native files are all that is wanted. vLLM's ``--otlp-traces-endpoint`` is an endpoint for spans alone.
     """
 
     def _configure(self, **kwargs: Any) -> None:  # noqa: ARG002
         if is_helper():
             return
+        _follow_vllm()
         get = os.environ.get  # a variable that is empty counts as not set
         native_only = bool(get(SERVICE_PROF_CONFIG_PATH)) and not any(get(name) for name in _ENDPOINTS)
         for exporter in (OTEL_TRACES_EXPORTER, OTEL_METRICS_EXPORTER, OTEL_LOGS_EXPORTER):
@@ -46,3 +48,21 @@ class AscendDistro(BaseDistro):
                 # a span a streamed chunk hides the request's own
                 kwargs.setdefault("exclude_spans", ["receive", "send"])
             super().load_instrumentor(entry_point, **kwargs)
+
+
+def _follow_vllm() -> None:
+    """Export spans to the endpoint that only vLLM was given, and as vLLM would; nothing else goes there."""
+    from ascend_opentelemetry.distro._vllm_arguments import traces_endpoint  # of no use to a helper
+
+    get = os.environ.get
+    endpoint = traces_endpoint()
+    if endpoint is None or get(_ENDPOINT) or get(_TRACES_ENDPOINT) or "otlp" not in get(OTEL_TRACES_EXPORTER, "otlp"):
+        return
+    os.environ[_TRACES_ENDPOINT] = endpoint
+    if not get(_TRACES_PROTOCOL):
+        os.environ[_TRACES_PROTOCOL] = "grpc"
+    if get(_TRACES_PROTOCOL) == "grpc" and not get(_TRACES_INSECURE):
+        os.environ[_TRACES_INSECURE] = "true"
+    for exporter, its_endpoint in ((OTEL_METRICS_EXPORTER, _METRICS_ENDPOINT), (OTEL_LOGS_EXPORTER, _LOGS_ENDPOINT)):
+        if not get(its_endpoint):
+            os.environ.setdefault(exporter, "none")

@@ -8,22 +8,31 @@ import os
 from opentelemetry import trace
 from opentelemetry.environment_variables import OTEL_TRACES_EXPORTER
 
-from ascend_opentelemetry.distro._role import is_helper
+from ascend_opentelemetry.distro._role import _has_parent, is_helper
 from ascend_opentelemetry.environment_variables import SERVICE_PROF_CONFIG_PATH
 
 _logger = logging.getLogger(__name__)
 
-#: Set by a user who wants spans, or by the distro of a parent process.
-_WANTS_TRACES = (OTEL_TRACES_EXPORTER, "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+_ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
+_TRACES_ENDPOINT = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
+#: Whether the first process of a service exports spans: its children do as it does.
+_DECISION = "_ASCEND_OTEL_TRACES"
 
 
 def vllm_plugin() -> None:
     """Entry point ``vllm.general_plugins``: instrument this process unless that is done already.
 
-    It acts only where native files (``SERVICE_PROF_CONFIG_PATH``) or an OTel exporter is asked for.
+    It acts only where native files (``SERVICE_PROF_CONFIG_PATH``), an OTel exporter or vLLM's own tracing (on its
+    command line) is asked for.
     """
-    wants_traces = any(os.environ.get(name, "none") not in ("", "none") for name in _WANTS_TRACES)
-    if is_helper() or not (wants_traces or os.environ.get(SERVICE_PROF_CONFIG_PATH)):
+    if is_helper():
+        return
+    is_child = _DECISION in os.environ and _has_parent()
+    if not is_child:
+        # a child cannot decide: vLLM, tracing by itself, puts its endpoint into the environment too
+        os.environ[_DECISION] = "yes" if _wants_traces() else "no"
+    traces = os.environ[_DECISION] == "yes"
+    if not (traces or os.environ.get(SERVICE_PROF_CONFIG_PATH)):
         return
     try:
         from ascend_opentelemetry._instrumentor import VLLMInstrumentor
@@ -31,12 +40,26 @@ def vllm_plugin() -> None:
         instrumentor = VLLMInstrumentor()
         if instrumentor.is_instrumented_by_opentelemetry:
             return
-        if wants_traces and isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+        if traces and isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
             from ascend_opentelemetry.distro._configurator import AscendConfigurator
             from ascend_opentelemetry.distro._distro import AscendDistro
 
             AscendDistro().configure()
             AscendConfigurator().configure()
-        instrumentor.instrument()
+        if is_child and not traces:  # a provider here is vLLM's, for its own tracing
+            instrumentor.instrument(tracer_provider=trace.NoOpTracerProvider())
+        else:
+            instrumentor.instrument()
     except Exception:  # vLLM must start without us
         _logger.exception("vLLM is not instrumented")
+
+
+def _wants_traces() -> bool:
+    """Whether the user has spans exported."""
+    get = os.environ.get
+    exporter = get(OTEL_TRACES_EXPORTER)
+    if exporter is not None:
+        return exporter not in ("", "none")
+    from ascend_opentelemetry.distro._vllm_arguments import traces_endpoint
+
+    return bool(get(_ENDPOINT) or get(_TRACES_ENDPOINT) or traces_endpoint())

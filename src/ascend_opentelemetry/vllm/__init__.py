@@ -16,6 +16,7 @@ from ascend_opentelemetry.vllm import (
     _serving,
     _step_types,
     _steps,
+    _tracing,
     _worker,
 )
 
@@ -37,6 +38,10 @@ _chat = _serving.Serve("chat")
 
 #: Source of each: vLLM 0.32.0; what an older version lacks is left out there.
 HOOKED = (
+    Hooked("vllm.tracing.otel", "init_otel_tracer", _tracing.init_tracer),
+    # vllm.tracing has kept the function itself where it was imported before our hooks
+    Hooked("vllm.v1.engine.async_llm", "init_tracer", _tracing.init_tracer),
+    Hooked("vllm.v1.engine.llm_engine", "init_tracer", _tracing.init_tracer),
     Hooked("vllm.v1.engine.async_llm", "AsyncLLM.add_request", _output_processor.AsyncAddRequest()),
     Hooked("vllm.v1.engine.output_processor", "OutputProcessor.add_request", _output_processor.OutputAddRequest()),
     Hooked("vllm.v1.engine.output_processor", "OutputProcessor.process_outputs", _output_processor.ProcessOutputs()),
@@ -45,6 +50,7 @@ HOOKED = (
     ),
     Hooked("vllm.v1.engine.output_processor", "OutputProcessor.abort_requests", _output_processor.AbortRequests()),
     Hooked("vllm.v1.engine.output_processor", "OutputProcessor.propagate_error", _output_processor.PropagateError()),
+    Hooked("vllm.v1.engine.output_processor", "OutputProcessor.do_tracing", _tracing.DoTracing()),
     Hooked("vllm.v1.engine.llm_engine", "LLMEngine.step", _output_processor.EngineStep()),
     Hooked("vllm.entrypoints.openai.completion.serving", "OpenAIServingCompletion.create_completion", _completion),
     Hooked("vllm.entrypoints.openai.serving_completion", "OpenAIServingCompletion.create_completion", _completion),

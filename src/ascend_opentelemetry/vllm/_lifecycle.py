@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable
 from typing import Any
 
 from ascend_opentelemetry.recorder import recorder
+from ascend_opentelemetry.vllm._requests import tracker
 from ascend_opentelemetry.vllm._scheduler import tracker as scheduler_tracker
+
+_logger = logging.getLogger(__name__)
 
 #: Seconds at most that EngineCore and the workers get to flush before the API server signals them: vLLM leaves them
 #: 4 to 14 ms after that. They usually need a few.
 GRACE = 0.5
+#: Seconds that EngineCore gets between the signal and its death at least, when requests run: to end its step, to say to
+#: the clients that it aborts, and to flush. vLLM kills it before that now and then, and then its HTTP server waits for
+#: the clients for ever.
+LAST_STEP = 0.25
 #: Seconds at most for the last flush of a process that is told to end.
 LAST_FLUSH = 0.5
 
@@ -57,17 +65,35 @@ class StopProcesses:
     ``vllm.v1.engine.utils`` has it by name, hooked there or before: then one call is two for this handler.
     """
 
-    switch = recorder
-    _inside = False
+    def __init__(self) -> None:
+        self._inside = False
 
-    def enter(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
-        if self._inside:
-            return False
-        if args[0] if args else kwargs["procs"]:
-            recorder.flush_others(GRACE)
-        self._inside = True  # last: a hook that fails is not asked to leave
-        return True
+    def wrap(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def shutdown(procs: Any, *args: Any, **kwargs: Any) -> Any:
+            if self._inside or not procs or not recorder.on:
+                return original(procs, *args, **kwargs)
+            self._inside = True
+            try:
+                _flush_others()
+                if tracker.children:
+                    args, kwargs = _with_grace(args, kwargs)
+                return original(procs, *args, **kwargs)
+            finally:
+                self._inside = False
 
-    def exit(self, state: bool, args: Any, kwargs: Any, result: Any, error: Any) -> None:  # noqa: ARG002
-        if state:
-            self._inside = False
+        return shutdown
+
+
+def _flush_others() -> None:
+    try:
+        recorder.flush_others(GRACE)
+    except Exception:  # vLLM must stop all the same
+        _logger.warning("the other processes were not asked for their last records", exc_info=True)
+
+
+def _with_grace(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments after ``procs`` with a timeout of ``LAST_STEP`` at least; None means 5 s to vLLM."""
+    timeout = args[0] if args else kwargs.get("timeout")
+    if timeout is None or timeout >= LAST_STEP:
+        return args, kwargs
+    return ((LAST_STEP, *args[1:]), kwargs) if args else (args, {**kwargs, "timeout": LAST_STEP})

@@ -23,14 +23,14 @@ _call: ContextVar[_Call | None] = ContextVar("ascend_otel_add_request", default=
 
 
 class AsyncAddRequest:
-    """``AsyncLLM.add_request(..., trace_headers=)``: keeps the client's headers, which vLLM drops when it is not
-    tracing itself (and warns about)."""  # noqa: D205, D209
+    """``AsyncLLM.add_request(..., trace_headers=)``: takes the client's headers; vLLM, when it is not tracing itself,
+    would drop them and warn."""  # noqa: D205, D209
 
     switch = recorder
 
-    def enter(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[_Call, Token[Any]]:
+    def enter(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[_Call, Token[Any]]:  # noqa: ARG002
         headers = kwargs.get("trace_headers")
-        if headers and isinstance(kwargs, dict) and args[0].observability_config.otlp_traces_endpoint is None:
+        if headers and isinstance(kwargs, dict) and recorder.traces_on:  # else vLLM's own spans need them
             kwargs["trace_headers"] = None
         call = _Call(headers, [])
         return call, _call.set(call)

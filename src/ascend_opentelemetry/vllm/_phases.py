@@ -77,12 +77,11 @@ class PhaseTracker:
         self.prefilling: dict[str, Phases] = {}
         self._updated = 0
 
-    def add(self, request: Any, keep_headers: bool) -> None:
+    def add(self, request: Any) -> None:
         """Take over a request as it enters the scheduler.
 
         Args:
             request: vLLM's ``Request``; its ``traceparent`` names the ``llm_request`` span.
-            keep_headers: vLLM traces too and reads the headers from every output of the request.
         """
         headers: Mapping[str, str] | None = getattr(request, "trace_headers", None)
         parent = parse_traceparent(headers.get("traceparent")) if headers else None
@@ -91,8 +90,7 @@ class PhaseTracker:
             if recorder.sample(trace_id, "llm_request", KIND_INTERNAL, {}):
                 self.requests[request.request_id] = Phases(trace_id, 0)
             return
-        if not keep_headers:
-            request.trace_headers = None  # else it travels back with every token
+        request.trace_headers = None  # else it travels back with every token
         if parent[2] & SAMPLED:
             self.requests[request.request_id] = Phases(parent[0], parent[1])
 

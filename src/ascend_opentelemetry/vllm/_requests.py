@@ -22,6 +22,7 @@ from ascend_opentelemetry.recorder import (
 )
 from ascend_opentelemetry.vllm._rows import ENGINE, encode, event_row
 from ascend_opentelemetry.vllm._serving import current_scope, request_ids, request_type
+from ascend_opentelemetry.vllm._tracing import init_tracer
 
 
 def _rid_rows(record: Record) -> Iterable[NativeRow]:
@@ -218,6 +219,11 @@ def _emit(trace: RequestTrace, ids: SpanIds) -> None:
     attributes = trace.attributes
     attributes["gen_ai.usage.input_tokens"] = trace.prompt_tokens
     attributes["gen_ai.usage.output_tokens"] = trace.output_tokens
+    if init_tracer.asked:  # dashboards on vLLM's own span look for these
+        attributes["gen_ai.usage.prompt_tokens"] = trace.prompt_tokens
+        attributes["gen_ai.usage.completion_tokens"] = trace.output_tokens
+        if "gen_ai.request.choice.count" in attributes:
+            attributes["gen_ai.request.n"] = attributes["gen_ai.request.choice.count"]
     attributes["gen_ai.response.finish_reasons"] = [reason for _, reason in sorted(trace.finish_reasons.items())]
     attributes["gen_ai.latency.e2e"] = (now - trace.arrival) / 1e9
     if trace.first_token:

@@ -75,8 +75,7 @@ class AddRequest:
         scheduler, request = args[0], args[1] if len(args) > 1 else kwargs["request"]
         new = request.request_id not in scheduler.requests  # else an update of a streamed input
         if new and recorder.traces_on:
-            endpoint = scheduler.vllm_config.observability_config.otlp_traces_endpoint
-            tracker.phases.add(request, keep_headers=endpoint is not None)
+            tracker.phases.add(request)
         return new
 
     def exit(self, state: bool, args: Any, kwargs: Any, result: Any, error: Any) -> None:  # noqa: ARG002

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from ascend_opentelemetry.distro import AscendDistro
+from ascend_opentelemetry.distro._vllm_arguments import traces_endpoint
 
 EXPORTERS = ("OTEL_TRACES_EXPORTER", "OTEL_METRICS_EXPORTER", "OTEL_LOGS_EXPORTER")
 OTLP = dict.fromkeys(EXPORTERS, "otlp")
@@ -49,6 +50,78 @@ def test_defaults(given, expected) -> None:
     AscendDistro().configure()
     found = {name: value for name, value in os.environ.items() if name.startswith("OTEL_")}
     assert found == {name: value for name, value in given.items() if name.startswith("OTEL_")} | expected
+
+
+OPTION = "http://collector:4317"
+#: What the option alone gives: spans as vLLM sends them, and nothing else.
+FOLLOWED = {
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": OPTION,
+    "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "grpc",
+    "OTEL_EXPORTER_OTLP_TRACES_INSECURE": "true",
+    "OTEL_TRACES_EXPORTER": "otlp",
+    "OTEL_METRICS_EXPORTER": "none",
+    "OTEL_LOGS_EXPORTER": "none",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, FOLLOWED),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": ""}, FOLLOWED),
+        (CONFIG, FOLLOWED),  # native files as well
+        (ENDPOINT, OTLP),
+        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://other:4317"}, OTLP),
+        ({"OTEL_TRACES_EXPORTER": "console"}, OTLP | {"OTEL_TRACES_EXPORTER": "console"}),
+        ({"OTEL_TRACES_EXPORTER": "none"}, OTLP | {"OTEL_TRACES_EXPORTER": "none"}),
+        ({"OTEL_TRACES_EXPORTER": "console,otlp"}, FOLLOWED | {"OTEL_TRACES_EXPORTER": "console,otlp"}),
+        (
+            {"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf"},
+            {name: value for name, value in FOLLOWED.items() if not name.endswith("INSECURE")}
+            | {"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf"},
+        ),
+        ({"OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"}, FOLLOWED),  # vLLM does not read it
+        ({"OTEL_EXPORTER_OTLP_TRACES_INSECURE": "false"}, FOLLOWED | {"OTEL_EXPORTER_OTLP_TRACES_INSECURE": "false"}),
+        ({"OTEL_METRICS_EXPORTER": "console"}, FOLLOWED | {"OTEL_METRICS_EXPORTER": "console"}),
+        ({"OTEL_EXPORTER_OTLP_LOGS_ENDPOINT": "http://logs"}, FOLLOWED | {"OTEL_LOGS_EXPORTER": "otlp"}),
+    ],
+)
+def test_spans_go_where_only_vllm_is_told_to_send_them(given, expected, monkeypatch) -> None:
+    monkeypatch.setattr("sys.orig_argv", ["python3", "/usr/bin/vllm", "serve", "m", "--otlp-traces-endpoint", OPTION])
+    os.environ.update(given)
+    AscendDistro().configure()
+    found = {name: value for name, value in os.environ.items() if name.startswith("OTEL_")}
+    assert found == GRPC | NAME | {name: given[name] for name in given if name.startswith("OTEL_")} | expected
+
+
+SERVE = ["python3", "/opt/venv/bin/vllm", "serve", "model"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "endpoint"),
+    [
+        (SERVE, None),
+        ([*SERVE, "--otlp-traces-endpoint", "a:1", "--port", "1"], "a:1"),
+        ([*SERVE, "--otlp-traces-endpoint=http://a:1/x=y"], "http://a:1/x=y"),
+        ([*SERVE, "--otlp_traces_endpoint", "a:1"], "a:1"),
+        ([*SERVE, "--otlp_traces-endpoint=a:1"], "a:1"),
+        ([*SERVE, "--otlp-traces-endpoint=a:1", "--otlp-traces-endpoint", "b:2"], "b:2"),
+        ([*SERVE, "--otlp-traces-endpoint=a:1", "--otlp-traces-endpoint", "None"], None),
+        ([*SERVE, "--otlp-traces-endpoint="], None),
+        ([*SERVE, "--otlp-traces-endpoint"], None),
+        ([*SERVE, "--otlp-traces-endpoints=a:1"], None),
+        (["python3", "-X", "dev", "vllm", "serve", "--otlp-traces-endpoint=a:1"], "a:1"),
+        (["python3", "-m", "vllm.entrypoints.cli.main", "serve", "--otlp-traces-endpoint=a:1"], "a:1"),
+        (["python3", "-m", "vllm.entrypoints.openai.api_server", "--otlp-traces-endpoint=a:1"], "a:1"),
+        (["python3", "-m", "vllm_other.entrypoints", "--otlp-traces-endpoint=a:1"], None),
+        (["python3", "/opt/venv/bin/other", "--otlp-traces-endpoint=a:1"], None),
+        (["python3", "-c", "vllm", "--otlp-traces-endpoint=a:1"], None),
+        (["python3"], None),
+        ([], None),
+    ],
+)
+def test_the_option_is_read_from_the_command_line_of_vllm(argv: list[str], endpoint: str | None) -> None:
+    assert traces_endpoint(argv) == endpoint
 
 
 def test_a_helper_gets_no_defaults(monkeypatch) -> None:

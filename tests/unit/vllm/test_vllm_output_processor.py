@@ -22,7 +22,6 @@ from test_vllm_standins import (
     SamplingParams,
     attributes,
     call,
-    config,
     recording,
     rows,
     spans,
@@ -52,8 +51,7 @@ def nothing_is_left() -> bool:
 class AsyncLLM:
     """``add_request`` as far as its hook can tell."""
 
-    def __init__(self, endpoint: str | None = None, error: BaseException | None = None) -> None:
-        self.observability_config = config(endpoint).observability_config
+    def __init__(self, error: BaseException | None = None) -> None:
         self.processor = OutputProcessor()
         self.headers: Any = ()
         self._error = error
@@ -61,7 +59,8 @@ class AsyncLLM:
     async def add_request(self, request_id: str, trace_headers: Any = None) -> str:
         self.headers = trace_headers
         await asyncio.sleep(0)
-        add(self.processor, EngineCoreRequest(ID, request_id), None)
+        self.request = EngineCoreRequest(ID, request_id, trace_headers=trace_headers)
+        add(self.processor, self.request, None)
         if self._error is not None:
             raise self._error
         return "queue"
@@ -90,10 +89,14 @@ def test_headers_are_those_of_one_call() -> None:
     assert tracker.children["later"].request.ids[0] != TRACE_ID
 
 
-def test_with_vllms_own_tracing_it_gets_the_headers_too() -> None:
-    llm = AsyncLLM(endpoint="http://collector:4317")
+def test_vllm_keeps_the_headers_for_its_own_spans_where_only_native_files_are_recorded() -> None:
+    recorder.set_traces(False)
+    llm = AsyncLLM()
     asyncio.run(llm.hooked(trace_headers=HEADERS))
-    assert llm.headers == HEADERS
+    assert llm.headers is HEADERS
+    assert llm.request.trace_headers is HEADERS  # and so EngineCore gets the client's, not ours
+    tracker.abort([ID])
+    assert (spans(), len(rows("httpReq"))) == ([], 1)
 
 
 def test_calls_at_the_same_time_keep_their_own_headers() -> None:

@@ -42,7 +42,7 @@ def _recording() -> Iterator[None]:
 
 def added(tracker: PhaseTracker, request_id: str = "a", traceparent: str | None = TRACEPARENT) -> Request:
     request = Request(request_id, trace_headers={"traceparent": traceparent} if traceparent else None)
-    tracker.add(request, keep_headers=False)
+    tracker.add(request)
     return request
 
 
@@ -266,13 +266,6 @@ def test_an_unsampled_request_has_no_phases_but_its_headers_are_taken_too() -> N
     tracker.event("a", "preempted")
     tracker.finish(request)
     assert spans() == []
-
-
-@pytest.mark.parametrize("traceparent", [TRACEPARENT, UNSAMPLED])
-def test_headers_stay_when_vllm_traces_too(traceparent: str) -> None:
-    request = Request("a", trace_headers={"traceparent": traceparent})
-    PhaseTracker().add(request, keep_headers=True)
-    assert request.trace_headers == {"traceparent": traceparent}
 
 
 def test_first_and_last_step_are_linked(clock: Clock) -> None:

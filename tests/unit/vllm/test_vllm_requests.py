@@ -37,7 +37,7 @@ from ascend_opentelemetry.recorder import (
     recorder,
     remote_context,
 )
-from ascend_opentelemetry.vllm import _requests
+from ascend_opentelemetry.vllm import _requests, _tracing
 from ascend_opentelemetry.vllm._requests import RequestTracker
 
 ARRIVAL = 1_700_000_000_000_000_000
@@ -299,6 +299,29 @@ def test_a_parameter_that_is_not_set_is_left_out() -> None:
     tracker.finish(state(), FinishReason.STOP)
     assert None not in attributes(spans()[0]).values()
     assert "gen_ai.request.max_tokens" not in attributes(spans()[0])
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_dashboards_on_vllms_own_span_find_its_keys_when_it_was_to_trace(
+    asked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_tracing.init_tracer, "asked", asked)
+    tracker = RequestTracker()
+    for request_id in add_choices(tracker, 2):
+        tracker.finish(state(request_id), FinishReason.STOP)
+    keys = ("gen_ai.usage.prompt_tokens", "gen_ai.usage.completion_tokens", "gen_ai.request.n")
+    found = attributes(spans()[0])
+    assert [found.get(key) for key in keys] == ([3, 4, 2] if asked else [None, None, None])
+
+
+def test_a_pooling_request_has_no_number_of_choices_under_vllms_key_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_tracing.init_tracer, "asked", True)
+    tracker = RequestTracker()
+    tracker.add(EngineCoreRequest(sampling_params=None), None, 0, None)
+    tracker.finish(RequestState(ID), FinishReason.STOP)
+    found = attributes(spans()[0])
+    assert found["gen_ai.usage.prompt_tokens"] == 3
+    assert "gen_ai.request.n" not in found
 
 
 class OldRequest:

@@ -14,7 +14,6 @@ from test_vllm_standins import (
     RequestStatus,
     Scheduler,
     call,
-    config,
     recording,
     rows,
     spans,
@@ -64,12 +63,6 @@ def test_an_added_request_waits(by_name: bool) -> None:
     assert list(tracker.phases.requests) == ["a"]
     assert request.trace_headers is None
     assert recorder.meta[DP_RANK] == "0"
-
-
-def test_headers_stay_when_vllm_traces_too() -> None:
-    request = Request("a", trace_headers={"traceparent": TRACEPARENT})
-    add(Scheduler(vllm_config=config("http://collector:4317")), request)
-    assert request.trace_headers == {"traceparent": TRACEPARENT}
 
 
 def test_further_input_of_a_session_is_not_queued_again() -> None:

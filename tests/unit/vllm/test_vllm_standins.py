@@ -165,12 +165,9 @@ class KVCacheManager:
     block_pool: BlockPool = field(default_factory=BlockPool)
 
 
-def config(endpoint: str | None = None) -> Any:
+def config() -> Any:
     """``VllmConfig``."""
-    return SimpleNamespace(
-        observability_config=SimpleNamespace(otlp_traces_endpoint=endpoint),
-        parallel_config=SimpleNamespace(data_parallel_rank=0),
-    )
+    return SimpleNamespace(parallel_config=SimpleNamespace(data_parallel_rank=0))
 
 
 @dataclass

@@ -74,7 +74,7 @@ def running(scheduler: Scheduler, *request_ids: str) -> None:
     """Traced requests that are in the scheduler."""
     for request_id in request_ids:
         request = Request(request_id, trace_headers={"traceparent": TRACEPARENT})
-        tracker.phases.add(request, keep_headers=False)
+        tracker.phases.add(request)
         scheduler.requests[request_id] = request
 
 
