@@ -45,6 +45,7 @@ class MsServiceProfilerSpanExporter(SpanExporter):
             writer = window.writer
             if writer is None:
                 return SpanExportResult.SUCCESS
+            window.follow_clock()
             for span in spans:
                 self._add(window, span)
             window.commit()
@@ -56,6 +57,7 @@ class MsServiceProfilerSpanExporter(SpanExporter):
             return
         scope = span.instrumentation_scope
         domain = "" if scope is None else storable(scope.name.removeprefix("ascend_opentelemetry."))
+        end = max(start, end)  # the SDK takes both from the wall clock, which may be set back
         if start < window.opened_ns or end > window.closed_ns or not config.selects(domain, LEVEL_INFO):
             return
         tid = threading.get_native_id()

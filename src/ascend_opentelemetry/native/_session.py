@@ -23,9 +23,13 @@ class ProfileSession(NamedTuple):
 
     @classmethod
     def join(cls) -> ProfileSession:
-        """The session of this service; the first process to ask starts it."""
+        """The session of this service; the first process to ask starts it.
+
+        What is not below the owner, because that has ended or the variable was copied elsewhere, starts its own.
+        Services that one instrumented process starts share its session, as they share its variables.
+        """
         found = _FORMAT.fullmatch(os.environ.get(SESSION_VARIABLE, ""))
-        if found:
+        if found and _descends_from(int(found[2])):
             return cls(found[1], int(found[2]))
         session = cls(time.strftime("%m%d-%H%M"), os.getpid())
         os.environ[SESSION_VARIABLE] = f"{session.folder},{session.owner}"
@@ -41,28 +45,26 @@ class ProfileSession(NamedTuple):
         return Path(prof_dir).absolute() / self.folder
 
     def file(self, prof_dir: str) -> Path:
-        """Absolute path of the file of this process."""
+        """Absolute path that the file of this process should have; see ``claim``."""
         # the analyzer takes only these characters
         host = re.sub(r"[^A-Za-z0-9_.-]", "_", socket.gethostname())
         return self.date_folder(prof_dir) / "Trace_Service" / f"ms_service_{host}-{os.getpid()}.db"
 
 
-def make_private(path: Path) -> None:
-    """Make a file of mode 0640 and its missing folders of mode 0750; an existing file is not touched.
+def _descends_from(pid: int) -> bool:
+    """Whether ``pid`` is this process or one of its ancestors."""
+    current = os.getpid()
+    while current not in (0, pid):
+        current = _parent(current)
+    return current == pid
 
-    Raises:
-        OSError: it cannot be made.
-    """
-    _make_folders(path.parent)
+
+def _parent(pid: int) -> int:
+    """Parent of a process; 0 where it is hidden, or outside of this pid namespace."""
+    if pid == os.getpid():
+        return os.getppid()
     try:
-        file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o640)
-    except FileExistsError:  # opening and closing it here would let go of the locks of another connection to it
-        return
-    os.fchmod(file, 0o640)
-    os.close(file)
-
-
-def _make_folders(path: Path) -> None:
-    if not path.is_dir():
-        _make_folders(path.parent)
-        path.mkdir(0o750, exist_ok=True)  # another process of the service may be faster
+        status = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except OSError:
+        return 0
+    return int(status.rpartition(")")[2].split()[1])  # the name before it may hold anything

@@ -75,6 +75,7 @@ class NativeSink:
         writer = window.writer
         if writer is None:
             return
+        window.follow_clock()
         opened, closed, plans, thread_ids = window.opened_ns, window.closed_ns, self._plans, self._thread_ids
         add, threads = writer.rows.append, writer.threads
         last, tid = -1, 0

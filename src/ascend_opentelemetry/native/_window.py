@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from ascend_opentelemetry.native._args import reserve
+from ascend_opentelemetry.native._clock import WallClock
 from ascend_opentelemetry.native._config import ProfileConfig
 from ascend_opentelemetry.native._session import ProfileSession
 from ascend_opentelemetry.native._watch import ConfigFile
@@ -41,7 +42,7 @@ class Window:
         #: Configuration and writer of the open window.
         self.config: ProfileConfig | None = None
         self.writer: NativeWriter | None = None
-        #: A row is taken when it starts and ends between the two, ns since 1970.
+        #: A row is taken when it starts and ends between the two, ns since 1970; see ``follow_clock``.
         self.opened_ns = 0
         self.closed_ns = sys.maxsize
         #: Lost rows by reason.
@@ -50,7 +51,9 @@ class Window:
         self._on_change = on_change
         self._enable: bool | None = None
         self._due = 0.0
-        self._polled_ns = 0
+        self._clock = WallClock()
+        #: The last poll and the opening on the clock as it is now, and by how much that was set since the poll.
+        self._polled_ns = self._opened_now_ns = self._stepped = 0
         self._deadline = float("inf")
         self.poll()
 
@@ -68,6 +71,19 @@ class Window:
         """Add a row to ``Meta`` of this and later windows; may be called from any thread."""
         self._meta[storable(reserve(name))] = storable(value)
 
+    def follow_clock(self) -> None:
+        """Widen the limits when the wall clock was set; call it before rows are compared with them.
+
+        So no row is lost of either clock; one that began before the window opened may be taken. A clock that is set to
+        and fro between two calls is not noticed.
+        """
+        step = self._clock.step()
+        if step:
+            self._stepped += step
+            self._polled_ns += step
+            self._opened_now_ns += step
+            self.opened_ns = min(self.opened_ns, self._opened_now_ns)
+
     def poll(self) -> None:
         """Look at the config file and the time limit, at most every ``POLL_SECONDS``."""
         now = time.monotonic()
@@ -76,10 +92,11 @@ class Window:
         self._due += POLL_SECONDS  # not now + POLL_SECONDS: a timer of the same period would miss every other turn
         if self._due <= now:
             self._due = now + POLL_SECONDS
+        self.follow_clock()
         now_ns = time.time_ns()
         config = self.file.poll()
         if config is not None:
-            changed_ns = max(self._polled_ns, min(self.file.changed_ns, now_ns))
+            changed_ns = min(now_ns, max(self._polled_ns, self.file.changed_ns))
             if config.enable != self._enable:  # other fields count from the next opening on
                 self._enable = config.enable
                 _say(f"profile enable_: {str(config.enable).lower()}")
@@ -87,13 +104,15 @@ class Window:
                     self._open(config, changed_ns)
                 elif self.is_open:
                     self._close(changed_ns, "Profiler Disabled Successfully!")
-        self._polled_ns = now_ns
         if now >= self._deadline and self.is_open:
             self._end_of_time(now_ns - int((now - self._deadline) * 1e9))
+        self._polled_ns, self._stepped = now_ns, 0
 
     def _open(self, config: ProfileConfig, opened_ns: int) -> None:
         self._complete()
-        self.config, self.opened_ns, self.closed_ns = config, opened_ns, sys.maxsize
+        self.config, self.closed_ns = config, sys.maxsize
+        self._opened_now_ns = opened_ns
+        self.opened_ns = opened_ns - max(0, self._stepped)
         self._deadline = time.monotonic() + config.timelimit if config.timelimit else float("inf")
         self._make_writer(config)
         _say(f"prof path: {self.session.date_folder(config.prof_dir)}/")
@@ -104,7 +123,7 @@ class Window:
         self.writer = NativeWriter(self.session.file(config.prof_dir), self._meta, self.dropped)
 
     def _close(self, closed_ns: int, text: str) -> None:
-        self.closed_ns = closed_ns
+        self.closed_ns = closed_ns - min(0, self._stepped)  # rows wait that ended before the clock was set back
         self._on_change(None)
         _say(text)
 
@@ -118,6 +137,8 @@ class Window:
     def _complete(self) -> None:
         if self.writer is not None:
             self.writer.close()
+            if self.writer.lost:
+                _say(f"{self.writer.path}: {self.writer.lost} rows were dropped")
         self.config = self.writer = None
 
     def commit(self) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeAlias
 
-from ascend_opentelemetry.native._session import make_private
+from ascend_opentelemetry.native._own import OwnFile, claim
 
 _logger = logging.getLogger(__name__)
 
@@ -83,27 +83,33 @@ def _fits(connection: sqlite3.Connection, row: SliceRow) -> bool:
 class NativeWriter:
     """Writes one ``ms_service_*.db``; opens it with the first row or meta entry, one transaction a commit.
 
-    Never raises: after an error of disk or folder it warns once, drops and counts its rows.
+    Never raises: after an error of disk or folder it warns once, drops and counts its rows. When the file is removed or
+    moved away, it goes on in a new one.
 
     Args:
-        path: absolute path of the file; its folders are made.
+        path: absolute path that the file should have; see ``claim``.
         meta: rows of ``Meta`` besides ``hostname`` and ``ppid``; later additions are noticed.
         dropped: lost rows by reason.
     """
 
     def __init__(self, path: Path, meta: Mapping[str, str], dropped: dict[str, int]) -> None:
+        #: The name wanted, and once it is open the one it has.
         self.path = path
         #: Rows for the next commit.
         self.rows: list[SliceRow] = []
         #: Threads that have their row.
         self.threads: set[int] = set()
-        self.written = 0
+        #: Rows in the file, and rows dropped for want of a disk or behind a lock.
+        self.written = self.lost = 0
         self.failed = False
+        self._wanted = path
+        self._own: OwnFile | None = None
         self._pid = os.getpid()
         self._slice = _SLICE.format(pid=self._pid)
         self._meta = meta
         self._meta_written: dict[str, str] = {}
         self._thread_rows: list[tuple[int, str, str, str]] = []
+        self._threads_written = 0
         self._dropped = dropped
         self._connection: sqlite3.Connection | None = None
 
@@ -121,13 +127,11 @@ class NativeWriter:
         if self.failed:
             self._drop("disk")
             return True
-        # a copy, as other threads set meta entries
-        meta = [item for item in tuple(self._meta.items()) if self._meta_written.get(item[0]) != item[1]]
-        if not self.rows and not meta:
+        if not self.rows and not self._new_meta():
             return True
         with _forking:
             try:
-                self._write(meta)
+                self._write()
             except (sqlite3.Error, OSError) as error:
                 self._roll_back()
                 if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
@@ -137,30 +141,56 @@ class NativeWriter:
                 self._fail(error)
         return True
 
-    def _write(self, meta: list[tuple[str, str]]) -> None:
+    def _new_meta(self) -> list[tuple[str, str]]:
+        # of a copy, as other threads set meta entries
+        return [item for item in tuple(self._meta.items()) if self._meta_written.get(item[0]) != item[1]]
+
+    def _write(self) -> None:
+        try:
+            self._transaction()
+        except sqlite3.Error:
+            if self._own is None or self._own.is_there():
+                raise
+            _logger.warning("%s: was removed or moved while in use; rows go on in a new file", self.path)
+            self._roll_back()
+            self._close()
+            self._meta_written.clear()
+            self._threads_written = 0
+            self._transaction()
+
+    def _transaction(self) -> None:
         if self._connection is None:
             self._connection = self._open()
         connection = self._connection
         connection.execute("BEGIN IMMEDIATE")
+        meta = self._new_meta()
         connection.executemany(_META, meta)
-        connection.executemany(_THREAD, self._thread_rows)
+        connection.executemany(_THREAD, self._thread_rows[self._threads_written :])
         written = len(self.rows)
         try:
             connection.executemany(self._slice, self.rows)
         except _UNFIT as error:
             connection.execute("ROLLBACK")
             self._leave_out_unfit(connection, error)
-            self._write(meta)
+            self._transaction()
             return
         connection.execute("COMMIT")
         self.written += written
         self.rows.clear()
-        self._thread_rows.clear()
+        self._threads_written = len(self._thread_rows)
         self._meta_written.update(meta)
 
     def _open(self) -> sqlite3.Connection:
-        make_private(self.path)
-        connection = sqlite3.connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        self._own = claim(self._wanted)
+        self.path = self._own.path
+        # mode=rw: a file removed meanwhile is not made anew, as it might be another process's then
+        connection = sqlite3.connect(
+            f"{self.path.as_uri()}?mode=rw",
+            uri=True,
+            timeout=_BUSY_SECONDS,
+            isolation_level=None,
+            check_same_thread=False,
+        )
         try:
             connection.execute("PRAGMA journal_mode=DELETE")
             connection.execute("PRAGMA synchronous=OFF")
@@ -186,12 +216,15 @@ class NativeWriter:
     def _drop(self, reason: str) -> None:
         if self.rows:
             self._dropped[reason] = self._dropped.get(reason, 0) + len(self.rows)
+            self.lost += len(self.rows)
             self.rows.clear()
 
     def _fail(self, error: Exception) -> None:
         self.failed = True
         _logger.warning(
-            '%s: cannot be written: %s; rows are dropped until "enable" is set to 0 and 1 again', self.path, error
+            '%s: cannot be written: %s; rows are dropped until that is mended and "enable" is set to 0 and 1 again',
+            self.path,
+            error,
         )
         self._drop("disk")
         self._close()
@@ -205,6 +238,9 @@ class NativeWriter:
 
     def _close(self) -> None:
         connection, self._connection = self._connection, None
+        own, self._own = self._own, None
+        if own is not None:
+            own.leave()
         try:
             if connection is not None:
                 connection.close()
@@ -225,4 +261,5 @@ class NativeWriter:
         if self._connection is not None:
             _inherited.append(self._connection)
             self._connection = None
+        self._own = None
         self.rows.clear()

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import os
 import socket
-import stat
 import subprocess
 import sys
 import time
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ascend_opentelemetry.native._session import SESSION_VARIABLE, ProfileSession, make_private
+from ascend_opentelemetry.native._session import SESSION_VARIABLE, ProfileSession
 
 
 def test_first_process_starts_the_session(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,20 +45,32 @@ def test_path_of_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     assert session.file("/p") == Path("/p/0304-0506/Trace_Service") / name
 
 
-def test_modes(tmp_path: Path) -> None:
-    old = os.umask(0)
+def test_what_is_not_below_the_owner_starts_its_own_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    owner = subprocess.Popen(["sleep", "60"])  # lives, but is no ancestor
     try:
-        path = tmp_path / "a" / "0304-0506" / "Trace_Service" / "x.db"
-        make_private(path)
-        assert [stat.S_IMODE(item.stat().st_mode) for item in (path, *path.parents[:3])] == [0o640] + [0o750] * 3
-        path.chmod(0o600)
-        make_private(path)
-        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        monkeypatch.setenv(SESSION_VARIABLE, f"0304-0506,{owner.pid}")
+        session = ProfileSession.join()
     finally:
-        os.umask(old)
+        owner.kill()
+        owner.wait()
+    assert session.owner == os.getpid()
+    assert session.folder != "0304-0506"
+    assert os.environ[SESSION_VARIABLE] == f"{session.folder},{os.getpid()}"
+    monkeypatch.setenv(SESSION_VARIABLE, f"0304-0506,{owner.pid}")  # has ended
+    assert ProfileSession.join().owner == os.getpid()
 
 
-def test_file_in_the_way_of_a_folder(tmp_path: Path) -> None:
-    (tmp_path / "a").touch()
-    with pytest.raises(FileExistsError):
-        make_private(tmp_path / "a" / "x.db")
+GRANDCHILD = """
+import os, subprocess, sys
+from ascend_opentelemetry.native._session import SESSION_VARIABLE, ProfileSession
+depth = int(sys.argv[1])
+if depth:
+    sys.exit(subprocess.run([sys.executable, "-c", sys.argv[2], str(depth - 1), sys.argv[2]]).returncode)
+print(*ProfileSession.join())
+"""
+
+
+def test_a_descendant_joins_however_deep(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SESSION_VARIABLE, f"0304-0506,{os.getpid()}")
+    done = subprocess.run([sys.executable, "-c", GRANDCHILD, "2", GRANDCHILD], capture_output=True, text=True)
+    assert done.stdout == f"0304-0506 {os.getpid()}\n", done.stderr

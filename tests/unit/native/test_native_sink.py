@@ -326,7 +326,7 @@ def test_time_limit_counts_from_the_opening(profile: Any, until: Callable[[Calla
 
 
 def test_time_limit_of_another_process_leaves_the_file(profile: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("_ASCEND_OTEL_PROFILE_SESSION", "0304-0506,1")
+    monkeypatch.setenv("_ASCEND_OTEL_PROFILE_SESSION", f"0304-0506,{os.getppid()}")
     profile.start(timelimit=1)
     profile.record(EVENT, "a")
     profile.sink._window._deadline = time.monotonic()
@@ -351,17 +351,20 @@ def test_read_only_file_at_the_time_limit(profile: Any) -> None:
 
 
 def test_next_enabling_tries_a_failed_folder_again(profile: Any, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
     (profile.folder / "prof").touch()
     profile.start()
     for _ in range(3):
         profile.record(EVENT, "a")
         profile.tick()
     assert profile.sink.dropped == {"disk": 3}
-    assert len(caplog.messages) == 1
+    assert [record.levelno for record in caplog.records] == [logging.INFO] * 3 + [logging.WARNING]
+    caplog.clear()
     (profile.folder / "prof").unlink()
     for enable in (0, 1):
         profile.config(enable)
         profile.tick()
+    assert [message for message in caplog.messages if message.endswith(".db: 3 rows were dropped")] != []
     profile.record(EVENT, "b")
     profile.tick()
     assert profile.rows("SELECT json_extract(args, '$.rid') FROM slice") == ["b"]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import sqlite3
 import stat
@@ -11,9 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from ascend_opentelemetry.native import _writer
+from ascend_opentelemetry.native._own import OwnFile, claim
 from ascend_opentelemetry.native._writer import CAPACITY, SCHEMA, NativeWriter, SliceRow
 
 PID = os.getpid()
+MENDED = 'rows are dropped until that is mended and "enable" is set to 0 and 1 again'
 
 
 @pytest.fixture
@@ -172,7 +176,7 @@ def test_folder_that_cannot_be_made(tmp_path: Path, dropped: dict[str, int], cap
     assert dropped == {"disk": 3}
     assert len(caplog.messages) == 1
     assert caplog.messages[0].startswith(f"{writer.path}: cannot be written: ")
-    assert caplog.messages[0].endswith('; rows are dropped until "enable" is set to 0 and 1 again')
+    assert caplog.messages[0].endswith(f"; {MENDED}")
 
 
 def test_unwritable_folder(tmp_path: Path, dropped: dict[str, int], caplog: pytest.LogCaptureFixture) -> None:
@@ -190,19 +194,109 @@ def test_unwritable_folder(tmp_path: Path, dropped: dict[str, int], caplog: pyte
     assert "Permission denied" in caplog.messages[0]
 
 
-def test_file_that_is_no_database(tmp_path: Path, dropped: dict[str, int], caplog: pytest.LogCaptureFixture) -> None:
-    (tmp_path / "x.db").write_text("no database, " * 1000)
+def test_file_that_is_damaged(writer: NativeWriter, dropped: dict[str, int], caplog: pytest.LogCaptureFixture) -> None:
+    writer.rows.append(row())
+    writer.commit()
+    writer.path.write_text("no database, " * 1000)
+    for _ in range(2):
+        writer.rows.append(row())
+        writer.commit()
+    writer.close()
+    assert (writer.lost, dropped) == (2, {"disk": 2})
+    assert caplog.messages == [f"{writer.path}: cannot be written: file is not a database; {MENDED}"]
+
+
+def test_file_of_another_process_is_left_alone(tmp_path: Path, dropped: dict[str, int]) -> None:
+    taken = tmp_path / "x.db"
+    taken.write_text("of another")
+    for name in ("a", "b"):  # a window that is opened again continues its own file
+        writer = NativeWriter(taken, {}, dropped)
+        writer.rows.append(row(name))
+        writer.close()
+        assert writer.path == tmp_path / "x-1.db"
+    assert query(tmp_path / "x-1.db", "SELECT name, pid FROM slice") == [("a", PID), ("b", PID)]
+    assert taken.read_text() == "of another"
+    assert dropped == {}
+
+
+@pytest.mark.parametrize("how", ["file removed", "folder removed", "folder moved", "file replaced"])
+def test_file_that_goes_away_while_in_use(
+    how: str, tmp_path: Path, dropped: dict[str, int], caplog: pytest.LogCaptureFixture
+) -> None:
+    writer = NativeWriter(tmp_path / "d" / "x.db", {"k": "1"}, dropped)
+    writer.add_thread(7, "Engine")
+    writer.rows.append(row("before"))
+    writer.commit()
+    if how == "folder removed":
+        shutil.rmtree(tmp_path / "d")
+    elif how == "folder moved":
+        (tmp_path / "d").rename(tmp_path / "e")
+    else:
+        writer.path.unlink()
+        if how == "file replaced":
+            writer.path.write_text("of another")
+    for name in ("after", "later"):
+        writer.rows.append(row(name))
+        assert writer.commit()
+    assert caplog.messages == [
+        f"{tmp_path / 'd' / 'x.db'}: was removed or moved while in use; rows go on in a new file"
+    ]
+    assert writer.path == tmp_path / "d" / ("x-1.db" if how == "file replaced" else "x.db")
+    writer.close()
+    assert query(writer.path, "SELECT name FROM slice") == [("after",), ("later",)]
+    assert query(writer.path, "SELECT tid FROM thread") == [("7",)]
+    assert query(writer.path, "SELECT name FROM Meta") == [("hostname",), ("ppid",), ("k",)]
+    assert (dropped, writer.written) == ({}, 3)
+    if how == "folder moved":
+        assert query(tmp_path / "e" / "x.db", "SELECT name FROM slice") == [("before",)]
+    if how == "file replaced":
+        assert (tmp_path / "d" / "x.db").read_text() == "of another"
+
+
+def test_file_that_goes_away_before_it_is_opened(
+    tmp_path: Path, dropped: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[OwnFile] = []
+
+    def removed_at_first(wanted: Path) -> OwnFile:
+        made.append(claim(wanted))
+        if len(made) == 1:
+            made[0].path.unlink()
+        return made[-1]
+
+    monkeypatch.setattr(_writer, "claim", removed_at_first)
     writer = NativeWriter(tmp_path / "x.db", {}, dropped)
     writer.rows.append(row())
     writer.close()
-    assert dropped == {"disk": 1}
-    told = 'cannot be written: file is not a database; rows are dropped until "enable" is set to 0 and 1 again'
-    assert caplog.messages == [f"{tmp_path / 'x.db'}: {told}"]
+    assert len(made) == 2
+    assert made[1]._inode[1] == (tmp_path / "x.db").stat().st_ino
+    assert query(writer.path, "SELECT name FROM slice") == [("n",)]
+    assert dropped == {}
+
+
+def test_folder_that_goes_away_for_good(
+    tmp_path: Path, dropped: dict[str, int], caplog: pytest.LogCaptureFixture
+) -> None:
+    writer = NativeWriter(tmp_path / "d" / "x.db", {}, dropped)
+    writer.rows.append(row())
+    writer.commit()
+    shutil.rmtree(tmp_path / "d")
+    (tmp_path / "d").touch()
+    for _ in range(2):
+        writer.rows.append(row())
+        assert writer.commit()
+    assert dropped == {"disk": 2}
+    assert [message.partition(": ")[2].partition(";")[0] for message in caplog.messages] == [
+        "was removed or moved while in use",
+        f"cannot be written: [Errno 17] File exists: '{tmp_path / 'd'}'",
+    ]
 
 
 FULL = """
 import logging, resource, sqlite3, sys
 from pathlib import Path
+from ascend_opentelemetry.native import _writer
+from ascend_opentelemetry.native._own import OwnFile, claim
 from ascend_opentelemetry.native._writer import NativeWriter
 logging.basicConfig(format="%(message)s")
 path, dropped = Path(sys.argv[1]), {}
