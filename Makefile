@@ -6,7 +6,7 @@ VLLM = vllm=$$($(PYTHON) -m devtools.vllm_env) &&
 PYTEST = -m pytest $(PYTEST_ARGS)
 NONE_YET = || [ $$? -eq 5 ]
 
-.PHONY: demo test lint unit integration e2e bench lock clean
+.PHONY: demo test lint unit integration e2e reliability bench lock clean
 
 demo: ## a real server, a few requests, and the traces and native files they leave
 	@$(PYTHON) -m devtools.demo
@@ -19,11 +19,15 @@ lint: ## style, format, types
 unit: ## tests without vLLM
 	@$(DEV) $$dev $(PYTEST) tests/unit $(NONE_YET)
 
-integration: ## tests with several parts of the package, and vLLM in one process
-	@$(VLLM) ASCEND_OTEL_TEST_VLLM=1 $$vllm $(PYTEST) tests/integration $(NONE_YET)
+integration: ## tests with several parts of the package, vLLM in one process, Jaeger and the Collector
+	@$(PYTHON) -m devtools.backends >/dev/null && $(VLLM) ASCEND_OTEL_TEST_VLLM=1 $$vllm $(PYTEST) tests/integration $(NONE_YET)
 
 e2e: ## tests with the real server
-	@$(VLLM) ASCEND_OTEL_TEST_VLLM=1 $$vllm $(PYTEST) tests/e2e $(NONE_YET)
+	@$(PYTHON) -m devtools.backends >/dev/null && $(VLLM) ASCEND_OTEL_TEST_VLLM=1 $$vllm $(PYTEST) tests/e2e $(NONE_YET)
+
+reliability: ## the tests that inject faults, and docs/reliability.md with what they saw
+	@$(VLLM) notes=$$(mktemp -d) && export ASCEND_OTEL_TEST_RELIABILITY=$$notes ASCEND_OTEL_TEST_VLLM=1 && \
+	$$vllm $(PYTEST) -m reliability tests && $$vllm -m tests.support.reliability && rm -r $$notes
 
 bench: ## benchmarks of the hot path and of a served model
 	@$(VLLM) $$vllm -m benchmarks

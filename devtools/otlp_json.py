@@ -65,7 +65,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 def read_spans(path: Path) -> list[Span]:
     """All spans of a file, in the order in which they were received."""
-    return [span for request in read_lines(path) for span in _spans(request)]
+    return [span for request in read_lines(path) for span in spans_of(request)]
 
 
 def plain(pairs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -73,7 +73,8 @@ def plain(pairs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {pair["key"]: _value(pair.get("value", {})) for pair in pairs}
 
 
-def _spans(request: Mapping[str, Any]) -> Iterator[Span]:
+def spans_of(request: Mapping[str, Any]) -> Iterator[Span]:
+    """The spans of one export request (OTLP/JSON), in order."""
     for resource_spans in request.get("resourceSpans", ()):
         resource = plain(resource_spans.get("resource", {}).get("attributes", ()))
         for scope_spans in resource_spans.get("scopeSpans", ()):

@@ -45,7 +45,7 @@ class VllmServer:
     Attributes:
         url: ``http://127.0.0.1:port``.
         ready_seconds: time from the start until ``/health`` answered.
-        stop_seconds: time from SIGTERM to the end of the API server.
+        stop_seconds: time from the signal to the end of the API server.
     """
 
     def __init__(
@@ -110,19 +110,26 @@ class VllmServer:
         """Whether the API server is alive."""
         return self._process is not None and self._process.poll() is None
 
-    def stop(self, timeout: float = 60, grace: float = 5) -> None:
-        """Sends SIGTERM to the API server and waits; its group is killed when something is left of it.
+    def stop(
+        self, timeout: float = 60, grace: float = 5, *, number: signal.Signals = signal.SIGTERM, everyone: bool = False
+    ) -> None:
+        """Sends a signal and waits; what is left of the server's process group is killed.
 
         Args:
             timeout: seconds to wait for the API server.
             grace: seconds that its children may outlive it.
+            number: the signal.
+            everyone: send it to all processes, as a terminal does for Ctrl-C; else to the API server alone.
         """
         process = self._process
         if process is None:
             return
         if process.poll() is None:
             started = time.monotonic()
-            process.terminate()
+            if everyone:
+                os.killpg(process.pid, number)
+            else:
+                process.send_signal(number)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(timeout)
             self.stop_seconds = time.monotonic() - started

@@ -9,6 +9,8 @@ import pytest
 
 from devtools import vllm_env
 
+pytest_plugins = ["tests.support.backends"]
+
 
 @pytest.fixture(scope="session")
 def _vllm() -> vllm_env.VllmEnv:
