@@ -1,6 +1,6 @@
-"""Runs the benchmarks: ``python -m benchmarks [hook|otlp|llm|serve|all] [--quick]``; status 1 where a goal is missed.
+"""Runs the benchmarks: ``python -m benchmarks [hook|otlp|llm|serve|shutdown|all] [--quick]``; status 1 where a goal is missed.
 
-``hook`` and ``otlp`` need the packages of this process only, ``llm`` and ``serve`` the real vLLM (devtools.vllm_env).
+``hook`` and ``otlp`` need the packages of this process only, the others the real vLLM (devtools.vllm_env).
 """
 
 from __future__ import annotations
@@ -9,13 +9,15 @@ import argparse
 import os
 import sys
 
+NAMES = ("hook", "otlp", "llm", "serve", "shutdown")
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="benchmarks", description="What telemetry costs, as ratios.")
-    parser.add_argument("which", nargs="?", choices=["hook", "otlp", "llm", "serve", "all"], default="all")
+    parser.add_argument("which", nargs="?", choices=[*NAMES, "all"], default="all")
     parser.add_argument("--quick", action="store_true", help="fewer rounds")
     options = parser.parse_args()
-    chosen = ("hook", "otlp", "llm", "serve") if options.which == "all" else (options.which,)
+    chosen = NAMES if options.which == "all" else (options.which,)
     met = [_run(name, options.quick) for name in chosen]
     return 0 if all(met) else 1
 
@@ -35,9 +37,13 @@ def _run(name: str, quick: bool) -> bool:
         from benchmarks import bench_llm
 
         return bench_llm.run(quick)
-    from benchmarks import bench_serve
+    if name == "serve":
+        from benchmarks import bench_serve
 
-    return bench_serve.run(quick)
+        return bench_serve.run(quick)
+    from benchmarks import bench_shutdown
+
+    return bench_shutdown.run(quick)
 
 
 if __name__ == "__main__":

@@ -58,6 +58,11 @@ class OtlpReceiver:
         delay: seconds before each answer.
         http_status: status of each HTTP answer; data is only kept with 200.
         grpc_status: name of the code of each gRPC answer; data is only kept with ``OK``.
+        fail_first: number of requests, from the first one, that get those two; None for all.
+        retry_after: seconds after which a refused request may come again, told with HTTP 429 and 503 and gRPC
+            RESOURCE_EXHAUSTED and UNAVAILABLE; None to tell nothing. HTTP has whole seconds only.
+        rejected: number of spans that the answer to a kept trace request says were rejected, and its message.
+        close_mid_body: the HTTP answer to a kept request is cut after half of its body.
         received: number of export requests kept, by signal.
         refused: number of export requests refused by ``http_status`` or ``grpc_status``, by signal.
         encodings: number of HTTP requests by ``Content-Encoding``.
@@ -68,6 +73,10 @@ class OtlpReceiver:
         self.delay = 0.0
         self.http_status = 200
         self.grpc_status = "OK"
+        self.fail_first: int | None = None
+        self.retry_after: float | None = None
+        self.rejected: tuple[int, str] | None = None
+        self.close_mid_body = False
         self.received: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
         self.encodings: Counter[str] = Counter()
@@ -119,10 +128,20 @@ class OtlpReceiver:
             file.write(line + "\n")
             self.received[signal_name] += 1
 
-    def refuse(self, signal_name: str) -> None:
-        """Counts one export request that gets an error for an answer."""
+    def refuses(self, signal_name: str) -> bool:
+        """Whether the next request gets an error for an answer; if so, it is counted."""
         with self._lock:
+            if self.fail_first is not None and self.refused.total() >= self.fail_first:
+                return False
             self.refused[signal_name] += 1
+            return True
+
+    def response(self, signal_name: str) -> Any:
+        """The answer to a request that was kept."""
+        response = MESSAGES[signal_name][1]()
+        if self.rejected and signal_name == "traces":
+            response.partial_success.rejected_spans, response.partial_success.error_message = self.rejected
+        return response
 
 
 def to_json(message: Any) -> Any:
@@ -179,24 +198,32 @@ class _Handler(BaseHTTPRequestHandler):
         receiver.wait_delay()
         if signal_name not in MESSAGES:
             return self._answer(404)
-        if receiver.http_status != 200:
-            receiver.refuse(signal_name)
-            return self._answer(receiver.http_status)
-        request, response = MESSAGES[signal_name]
+        if receiver.http_status != 200 and receiver.refuses(signal_name):
+            return self._answer(receiver.http_status, retry_after=receiver.retry_after)
         try:
-            message = request.FromString(_decompress(body, encoding))
+            message = MESSAGES[signal_name][0].FromString(_decompress(body, encoding))
         except (DecodeError, OSError, zlib.error, ValueError):
             return self._answer(400)
         receiver.keep(signal_name, message)
-        return self._answer(200, response().SerializeToString())
+        if receiver.close_mid_body:
+            return self._answer_half()
+        return self._answer(200, receiver.response(signal_name).SerializeToString())
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
         """Keeps stderr quiet."""
 
-    def _answer(self, status: int, body: bytes = b"") -> None:
+    def _answer_half(self) -> None:
+        self._answer(200, b"half", length=8)
+        self.close_connection = True
+
+    def _answer(
+        self, status: int, body: bytes = b"", *, length: int | None = None, retry_after: float | None = None
+    ) -> None:
         self.send_response(status)
+        if retry_after is not None and status in (429, 503):
+            self.send_header("Retry-After", str(round(retry_after)))
         self.send_header("Content-Type", "application/x-protobuf")
-        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Content-Length", str(len(body) if length is None else length))
         self.end_headers()
         self.wfile.write(body)
 
@@ -211,6 +238,14 @@ def _decompress(body: bytes, encoding: str) -> bytes:
     raise ValueError(f"unknown Content-Encoding {encoding}")
 
 
+def _retry_info(seconds: float) -> bytes:
+    from google.rpc.error_details_pb2 import RetryInfo  # comes with the gRPC exporter
+
+    info = RetryInfo()
+    info.retry_delay.FromNanoseconds(round(seconds * 1e9))
+    return info.SerializeToString()
+
+
 def _grpc_server(receiver: OtlpReceiver, port: int) -> tuple[Any, int]:
     assert grpc is not None
     server = grpc.server(ThreadPoolExecutor(8), options=[("grpc.max_receive_message_length", -1)])
@@ -218,11 +253,13 @@ def _grpc_server(receiver: OtlpReceiver, port: int) -> tuple[Any, int]:
     def handler(signal_name: str, request: Any, response: Any) -> Any:
         def export(message: Any, context: Any) -> Any:
             receiver.wait_delay()
-            if receiver.grpc_status != "OK":
-                receiver.refuse(signal_name)
-                context.abort(grpc.StatusCode[receiver.grpc_status], "injected by the test")
+            status = receiver.grpc_status
+            if status != "OK" and receiver.refuses(signal_name):
+                if receiver.retry_after is not None and status in ("RESOURCE_EXHAUSTED", "UNAVAILABLE"):
+                    context.set_trailing_metadata((("google.rpc.retryinfo-bin", _retry_info(receiver.retry_after)),))
+                context.abort(grpc.StatusCode[status], "injected by the test")
             receiver.keep(signal_name, message)
-            return response()
+            return receiver.response(signal_name)
 
         return grpc.unary_unary_rpc_method_handler(
             export, request_deserializer=request.FromString, response_serializer=response.SerializeToString

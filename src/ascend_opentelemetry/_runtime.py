@@ -6,6 +6,8 @@ import atexit
 import logging
 import multiprocessing.util
 import os
+import signal
+import threading
 from typing import Any
 
 from ascend_opentelemetry.environment_variables import OTEL_PYTHON_VLLM_STEP_SAMPLE_RATIO, SERVICE_PROF_CONFIG_PATH
@@ -59,7 +61,7 @@ class Runtime:
                 self._native.set_meta(name, value)
             recorder.on_meta = self._native.set_meta
         self._start_sinks()
-        atexit.register(self.shutdown)
+        atexit.register(self._exit)
         # a child of multiprocessing leaves by os._exit, which runs its finalizers and no atexit handlers
         self._finalize()
         multiprocessing.util.register_after_fork(self, Runtime._finalize)
@@ -70,7 +72,16 @@ class Runtime:
         recorder.set_traces(self.has_traces, self._sampler, _step_ratio())
 
     def _finalize(self) -> None:
-        multiprocessing.util.Finalize(None, self.shutdown, exitpriority=100)
+        multiprocessing.util.Finalize(None, self._exit, exitpriority=100)
+
+    def _exit(self) -> None:
+        """The last thing that a process does: whoever signals once more does not want to wait for the collector."""
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                # vLLM's handlers, which a closed event loop leaves behind, would swallow it
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    signal.signal(number, signal.SIG_DFL)
+        self.shutdown()
 
     def shutdown(self) -> None:
         """Flush and end the sinks; hooks record no more."""
@@ -78,7 +89,7 @@ class Runtime:
             self.started = False
             recorder.shutdown()
             recorder.on_meta = None
-            atexit.unregister(self.shutdown)
+            atexit.unregister(self._exit)
 
 
 def show_messages() -> None:

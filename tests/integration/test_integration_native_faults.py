@@ -23,6 +23,8 @@ from tests.integration.conftest import warnings
 from tests.support.analyzer import run_analyzer
 from tests.support.reliability import note
 
+pytestmark = pytest.mark.reliability
+
 SYMBOLS = "- symbol: fake_vllm.engine:Engine.step\n  domain: Execute\n"
 HOUR = 3600 * 10**9
 MENDED = 'rows are dropped until that is mended and "enable" is set to 0 and 1 again'

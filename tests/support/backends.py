@@ -1,6 +1,4 @@
-"""Fixtures of tests that look at traces in a real Jaeger, or behind a real Collector.
-
-"""
+"""Fixtures of tests that look at traces in a real Jaeger, or behind a real Collector."""
 
 from __future__ import annotations
 

@@ -36,6 +36,9 @@ _ADVICE = {
     "ConnectionRefusedError": _NOBODY,
     "gaierror": _NOBODY,
     "queue_full": _SLOW,
+    "no answer": _SLOW,
+    "TimeoutError": _SLOW,
+    "DEADLINE_EXCEEDED": _SLOW,
     "429": _SLOW,
     "RESOURCE_EXHAUSTED": _SLOW,
 }
@@ -54,6 +57,11 @@ class ExportReport:
         self._named: dict[str, float] = {}
         self._open: set[str] = set()
         self._lost = 0
+
+    @property
+    def warned(self) -> bool:
+        """Whether it was said that the endpoint does not take spans, and not yet that it does again."""
+        return bool(self._open)
 
     def lost(self, cause: str, detail: str, spans: int) -> None:
         """Note spans that did not get through; warns unless the cause has just been named."""

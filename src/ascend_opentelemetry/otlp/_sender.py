@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.instrumentation.utils import suppress_instrumentation
@@ -13,9 +15,14 @@ from ascend_opentelemetry.otlp._report import ExportReport
 if TYPE_CHECKING:
     from ascend_opentelemetry.otlp._transport import Outcome, Transport
 
+#: Seconds that an endpoint whose last attempt failed is waited for.
+_GRACE = 0.3
+
 
 class Sender:
     """Sends payloads one after the other on a daemon thread, which starts with the first one.
+
+    Whoever waits for an endpoint that fails, without saying when to come again, waits for `_GRACE` seconds only.
 
     Args:
         transport: does the sending.
@@ -40,6 +47,8 @@ class Sender:
         self._busy = False
         #: Of ``queue_full``: what the report knows of.
         self._full = 0
+        #: No more retries: the process ends.
+        self._last = False
         self._closed = False
         self._thread: threading.Thread | None = None
         self._report = ExportReport(self._transport.endpoint)
@@ -47,7 +56,7 @@ class Sender:
     def put(self, payload: Any, spans: int, timeout: float = 0.0) -> None:
         """Queue a payload, or drop it where ``timeout`` seconds bring no room for it."""
         with self._changed:
-            fits = self._changed.wait_for(lambda: self._closed or self._waiting + spans <= self._max_queue, timeout)
+            fits = self._wait(lambda: self._closed or self._waiting + spans <= self._max_queue, timeout)
             if self._closed:
                 self._drop("already_shutdown", spans)
             elif not fits:
@@ -63,23 +72,40 @@ class Sender:
     def flush(self, timeout: float) -> bool:
         """Wait until all payloads are sent or lost; False if ``timeout`` seconds were too short."""
         with self._changed:
-            return self._changed.wait_for(self._idle, timeout)
+            return self._wait(self._idle, timeout)
 
     def close(self, timeout: float) -> None:
-        """Send what is queued for at most ``timeout`` seconds, drop the rest, shut the exporter down."""
+        """Send what is queued for at most ``timeout`` seconds, drop the rest, shut the exporter down.
+
+        An endpoint that fails gets one more attempt a request.
+        """
         with self._changed:
-            self._changed.wait_for(self._idle, timeout)
+            if self._transport.failing:
+                self._last = True
+                self._transport.end_retries()
+            self._wait(self._idle, timeout)
             self._closed = True
-            self._drop("shutdown", self._waiting + self._sending)
+            lost = self._waiting + self._sending
+            self._drop("shutdown", lost)
             self._queue.clear()
             self._waiting = self._sending = 0
             self._changed.notify_all()
+        if lost and not self._report.warned:
+            cause = self._transport.outcome.cause or "no answer"
+            self._report.lost(cause, f"{lost} spans waited for it when the process ended", lost)
         self._transport.shutdown()
 
     def after_fork(self) -> None:
         """Start anew: the queue, its thread and what is in flight are the parent's."""
         self._transport.after_fork()
         self._reset()
+
+    def _wait(self, done: Callable[[], bool], timeout: float) -> bool:
+        deadline = time.monotonic() + timeout
+        while not self._changed.wait_for(done, min(_GRACE, max(0.0, deadline - time.monotonic()))):
+            if self._transport.failing or time.monotonic() >= deadline:
+                return False
+        return True
 
     def _idle(self) -> bool:
         return self._closed or (not self._queue and not self._busy)
@@ -104,7 +130,10 @@ class Sender:
             self._sending = spans
             self._busy = True
             changed.notify_all()
+            last = self._last
         outcome = self._transport.send(payload, spans)
+        if outcome.cause and self._last and not last:
+            outcome = self._transport.send(payload, spans)  # it waited for its next attempt: this is the last one
         with changed:
             if self._closed:
                 return False  # these spans are counted already

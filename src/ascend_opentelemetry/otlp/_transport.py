@@ -14,6 +14,9 @@ from typing import Any, NamedTuple
 
 _PACKAGE = "opentelemetry.exporter.otlp.proto"
 _GRPC_METHOD = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
+_GRPC_RETRY = "google.rpc.retryinfo-bin"
+#: Channels to one address share their connection, and its pause after a failure, unless told not to.
+_OWN_CONNECTION = ("grpc.use_local_subchannel_pool", 1)
 
 
 class Outcome(NamedTuple):
@@ -61,8 +64,10 @@ class Transport:
     def __init__(self, exporter: Any) -> None:
         self.endpoint = str(getattr(exporter, "_endpoint", type(exporter).__name__))
         self._exporter = exporter
-        #: Of the last attempt; a retry overwrites it.
-        self._outcome = Outcome()
+        #: Of the last attempt; a retry overwrites it. Without a cause also while there is no answer yet.
+        self.outcome = Outcome()
+        #: The last attempt failed, and the endpoint has not said when to come again.
+        self.failing = False
 
     def send(self, payload: Any, spans: int) -> Outcome:
         """Send one batch, with the exporter's own retries. Never raises.
@@ -71,20 +76,25 @@ class Transport:
             payload: a list of ``ReadableSpan``, or the bytes of a request where ``takes_bytes`` says so.
             spans: how many are in it.
         """
-        self._outcome = Outcome()
+        self.outcome = Outcome()
         _sending.now, _sending.said = True, ""
+        delivered = False
         try:
             delivered = self._export(payload, spans).name == "SUCCESS"
         except Exception as error:  # noqa: BLE001 - an exporter may raise anything
             return Outcome(type(error).__name__, str(error))
         finally:
             _sending.now = False
+            self.failing = not delivered
         if delivered:
-            return Outcome("", self._outcome.detail, self._outcome.rejected)
-        return self._outcome if self._outcome.cause else Outcome("not sent", _sending.said)
+            return Outcome("", self.outcome.detail, self.outcome.rejected)
+        return self.outcome if self.outcome.cause else Outcome("not sent", _sending.said)
 
     def _export(self, payload: Any, spans: int) -> Any:  # noqa: ARG002 - for those that send bytes
         return self._exporter.export(payload)
+
+    def end_retries(self) -> None:
+        """From here on make one attempt a request; a retry that waits for its time ends, as a failure."""
 
     def shutdown(self) -> None:
         """Shut the exporter down; a retry that waits for its time ends."""
@@ -92,6 +102,7 @@ class Transport:
 
     def after_fork(self) -> None:
         """Leave the parent's connections as they are and open new ones."""
+        self.failing = False
 
 
 class _OtlpTransport(Transport):
@@ -109,14 +120,15 @@ class _OtlpTransport(Transport):
         try:
             partial = trace_service_pb2.ExportTraceServiceResponse.FromString(response).partial_success
         except Exception:  # noqa: BLE001 - a proxy's page in place of an answer
-            self._outcome = Outcome()
+            self.outcome = Outcome()
         else:
-            self._outcome = Outcome("", partial.error_message, partial.rejected_spans)
+            self.outcome = Outcome("", partial.error_message, partial.rejected_spans)
 
     def _failed(self, error: BaseException) -> None:
+        self.failing = True
         while root := error.__cause__ or error.__context__:
             error = root
-        self._outcome = Outcome(type(error).__name__, str(error))
+        self.outcome = Outcome(type(error).__name__, str(error))
 
 
 class _GrpcTransport(_OtlpTransport):
@@ -125,6 +137,8 @@ class _GrpcTransport(_OtlpTransport):
     def __init__(self, exporter: Any) -> None:
         super().__init__(exporter, type(exporter)._export.__module__)
         self._spans = 0
+        #: The channel could not connect, and now waits before it tries again.
+        self._unconnected = False
         exporter._translate_data = _itself
         exporter._count_data = lambda _: self._spans
         exporter._stub = self._stub
@@ -135,21 +149,34 @@ class _GrpcTransport(_OtlpTransport):
 
     def _refused(self, error: Any) -> None:
         if hasattr(error, "code"):
-            self._outcome = Outcome(error.code().name, error.details())
+            self.outcome = Outcome(error.code().name, error.details())
+            self._unconnected = self.outcome.cause == "UNAVAILABLE"
+            self.failing = _GRPC_RETRY not in dict(error.trailing_metadata() or ())
         else:
             self._failed(error)
 
     def _export(self, payload: bytes, spans: int) -> Any:
         self._spans = spans
+        if self._unconnected:
+            self._exporter._channel.close()
+            self._connect()
         return self._exporter._export(payload)
 
-    def after_fork(self) -> None:
+    def _connect(self) -> None:
         exporter = self._exporter
-        self._inherited.append(exporter._channel)
-        # channels to one address share their connection unless told not to
-        exporter._channel_options = (*exporter._channel_options, ("grpc.use_local_subchannel_pool", 1))
-        exporter._shutdown_in_progress = threading.Event()  # its lock may have been held at the fork
+        self._unconnected = False
+        if _OWN_CONNECTION not in exporter._channel_options:
+            exporter._channel_options = (*exporter._channel_options, _OWN_CONNECTION)
         exporter._initialize_channel_and_stub()
+
+    def end_retries(self) -> None:
+        self._exporter._shutdown_in_progress.set()
+
+    def after_fork(self) -> None:
+        super().after_fork()
+        self._inherited.append(self._exporter._channel)
+        self._exporter._shutdown_in_progress = threading.Event()  # its lock may have been held at the fork
+        self._connect()
 
 
 class _GrpcStub:
@@ -204,6 +231,7 @@ class _HttpTransport(_OtlpTransport):
         ):
             self._client._compress = _gzip
         setattr(self._client, self._attempt_name, self._observed)
+        self._event_name = "_shutdown_event" if hasattr(self._client, "_shutdown_event") else "_shutdown_in_progress"
 
     def _export(self, payload: bytes, spans: int) -> Any:
         return self._send(_Encoded(payload, spans))
@@ -220,12 +248,18 @@ class _HttpTransport(_OtlpTransport):
             content: Any = result.content
             self._delivered(content if isinstance(content, bytes) else content())
         else:
-            self._outcome = Outcome(str(result.status_code), result.reason or "")
+            self.outcome = Outcome(str(result.status_code), result.reason or "")
+            headers: Any = result.headers
+            fields: Any = headers() if callable(headers) else headers
+            self.failing = "retry-after" not in fields
         return result
 
+    def end_retries(self) -> None:
+        getattr(self._client, self._event_name).set()
+
     def after_fork(self) -> None:
-        event = "_shutdown_event" if hasattr(self._client, "_shutdown_event") else "_shutdown_in_progress"
-        setattr(self._client, event, threading.Event())
+        super().after_fork()
+        setattr(self._client, self._event_name, threading.Event())
         session = getattr(getattr(self._client, "_transport", self._client), "_session", None)
         for adapter in session.adapters.values() if session is not None else ():
             self._inherited.append(adapter.poolmanager)

@@ -15,6 +15,8 @@ _logger = logging.getLogger(__name__)
 
 #: Seconds between two rounds when nobody wakes the drain.
 INTERVAL = 0.1
+#: Seconds for the thread to come back from a sink that has waited until the very end of its time.
+MARGIN = 0.2
 #: Records that are worked on before other threads get their turn; more when the queue is deep.
 SLICE = 64
 
@@ -161,7 +163,7 @@ class Drain:
         self._running = False
         self._event.set()
         if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(_left(deadline))
+            self._thread.join(_left(deadline) + MARGIN)
         hanging = self._busy
         for sink in self._sinks:
             if sink is not hanging:

@@ -11,6 +11,7 @@ from ascend_opentelemetry.vllm import (
     _lifecycle,
     _output_processor,
     _phases,
+    _ranks,
     _requests,
     _scheduler,
     _serving,
@@ -110,6 +111,6 @@ TYPES: tuple[RecordType, ...] = (
 )
 
 #: Rows of the native ``Meta`` table before anything is known.
-META = {_scheduler.DP_RANK: _scheduler.UNKNOWN_RANK}
+META = {_ranks.DP_RANK: _ranks.UNKNOWN_RANK}
 
 __all__ = ["HOOKED", "META", "NATIVE_TYPES", "TYPES", "Hooked"]

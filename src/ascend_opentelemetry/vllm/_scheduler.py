@@ -9,12 +9,10 @@ from typing import Any
 
 from ascend_opentelemetry.recorder import NativeRow, Record, RecordType, recorder
 from ascend_opentelemetry.vllm._phases import PhaseTracker
+from ascend_opentelemetry.vllm._ranks import ranks
 from ascend_opentelemetry.vllm._rows import SCHEDULE, queue_row
 from ascend_opentelemetry.vllm._step import Snapshot, Step
 
-#: Key of the native ``Meta`` row with the data-parallel rank.
-DP_RANK = "dpRankId"
-UNKNOWN_RANK = "-1"
 #: Preemptions kept for the next step: a scheduler with a ``schedule`` of its own may never ask for them.
 MAX_PREEMPTED = 1024
 
@@ -56,22 +54,13 @@ class SchedulerTracker:
 tracker = SchedulerTracker()
 
 
-def note_rank(vllm_config: Any) -> None:
-    """Tell the native files the data-parallel rank of this process, once."""
-    if recorder.meta.get(DP_RANK, UNKNOWN_RANK) == UNKNOWN_RANK:
-        parallel = vllm_config.parallel_config
-        # engines of a dense model have rank 0 each, and in newer vLLM a number of their own
-        rank = getattr(parallel, "data_parallel_index", parallel.data_parallel_rank)
-        recorder.set_meta(DP_RANK, str(rank))
-
-
 class AddRequest:
     """``Scheduler.add_request(request)``."""
 
     switch = recorder
 
     def enter(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
-        note_rank(args[0].vllm_config)
+        ranks.note_engine(args[0].vllm_config)
         scheduler, request = args[0], args[1] if len(args) > 1 else kwargs["request"]
         new = request.request_id not in scheduler.requests  # else an update of a streamed input
         if new and recorder.traces_on:

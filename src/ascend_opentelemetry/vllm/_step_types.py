@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ascend_opentelemetry.recorder import NativeRow, Record, RecordType
+from ascend_opentelemetry.vllm._ranks import ranks
 from ascend_opentelemetry.vllm._rows import EXECUTE, KV_CACHE, SCHEDULE, event_row, kv_values, queue_row, span_row
 from ascend_opentelemetry.vllm._step import Expander, Step
 
@@ -46,6 +47,7 @@ def _execute_rows(record: Record) -> Iterable[NativeRow]:
 
 def _step_attributes(record: Record) -> Iterable[tuple[str, Any]]:
     step: Step = record[5]
+    yield "vllm.data_parallel.rank", ranks.data_parallel
     yield "vllm.step.batch_size", len(step.scheduled)
     yield "vllm.step.scheduled_tokens", step.tokens
     yield "vllm.step.new_requests", len(step.new)

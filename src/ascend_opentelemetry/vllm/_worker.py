@@ -19,8 +19,8 @@ from ascend_opentelemetry.recorder import (
     open_span,
     recorder,
 )
+from ascend_opentelemetry.vllm._ranks import ranks
 from ascend_opentelemetry.vllm._rows import EXECUTE, encode, id_objects, span_row
-from ascend_opentelemetry.vllm._scheduler import note_rank
 from ascend_opentelemetry.vllm._step_types import no_attributes
 from ascend_opentelemetry.vllm._steps import STEP_ATTRIBUTE, attach_step
 
@@ -36,7 +36,10 @@ def _tag_rows(record: Record) -> Iterable[NativeRow]:
 
 def _runner_attributes(record: Record) -> Iterable[tuple[str, Any]]:
     yield "vllm.step.batch_size", len(record[5])
-    yield "vllm.worker.rank", current.rank
+    yield "vllm.worker.rank", ranks.worker
+    yield "vllm.data_parallel.rank", ranks.data_parallel
+    yield "vllm.tensor_parallel.rank", ranks.tensor_parallel
+    yield "vllm.pipeline_parallel.rank", ranks.pipeline_parallel
 
 
 RUNNER_TYPE = RecordType(EXECUTE, "modelRunnerExec", native=False, rows=_runner_rows, attributes=_runner_attributes)
@@ -63,8 +66,6 @@ class _Current:
     ids: SpanIds | None = None
     scheduled: Mapping[str, int] = {}
     depth = 0
-    #: Number of this worker among those of its engine: pipeline rank * tensor-parallel size + tensor-parallel rank.
-    rank: int | None = None
 
 
 current = _Current()
@@ -79,10 +80,8 @@ class ModelRunner:
         if current.depth:
             current.depth += 1
             return None
-        if current.rank is None:
-            config = args[0].vllm_config
-            note_rank(config)
-            current.rank = getattr(config.parallel_config, "rank", 0)
+        if ranks.worker is None:
+            ranks.note_worker(args[0].vllm_config)
         output = args[1] if len(args) > 1 else kwargs["scheduler_output"]
         current.scheduled = output.num_scheduled_tokens
         current.ids = getattr(output, STEP_ATTRIBUTE, None)

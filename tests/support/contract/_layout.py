@@ -92,17 +92,31 @@ def trap_34(db: Database) -> Iterator[Violation]:
 
 def trap_37(db: Database) -> Iterator[Violation]:
     """The name agrees with what is inside; otherwise the file is a copy, or of another process."""
-    match = NAME.fullmatch(db.path.name)
-    if not match:
+    if not NAME.fullmatch(db.path.name):
         return
     hosts = {str(row["value"]) for row in db.meta if row["name"] == "hostname"}
     # a character that a file name of trap 38 cannot have is written as any other one
-    patterns = [re.sub(r"[^A-Za-z0-9_.-]", "?", host) for host in hosts]
-    if hosts and not any(fnmatchcase(match["host"], pattern) for pattern in patterns):
+    patterns = [re.sub(r"[^A-Za-z0-9_.-]", "?", host) for host in hosts] or ["*"]
+    readings = [
+        reading
+        for reading in _readings(db.path.stem.removeprefix("ms_service_"))
+        if any(fnmatchcase(reading[0], pattern) for pattern in patterns)
+    ]
+    if not readings:
         yield Violation(37, db.path, None, f"the name is not of host {', '.join(sorted(hosts))}")
+        return
     pids = {str(row["pid"]) for row in db.slices}
-    if pids - {match["pid"]}:
-        yield Violation(37, db.path, None, f"rows of pid {', '.join(sorted(pids))} in a file of pid {match['pid']}")
+    if not any(pids <= {pid} for _, pid in readings):
+        yield Violation(37, db.path, None, f"rows of pid {', '.join(sorted(pids))} in a file of pid {readings[0][1]}")
+
+
+def _readings(text: str) -> Iterator[tuple[str, str]]:
+    """Host and pid of ``<host>-<pid>``, and of ``<host>-<pid>-<n>`` where another process had the first name."""
+    host, _, pid = text.rpartition("-")
+    yield host, pid
+    host, _, pid = host.rpartition("-")
+    if host and pid.isdigit():
+        yield host, pid
 
 
 def trap_38(db: Database) -> Iterator[Violation]:

@@ -4,12 +4,15 @@ import gzip
 import http.client
 import json
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import grpc
 import pytest
+from google.rpc.error_details_pb2 import RetryInfo
 from opentelemetry.proto.collector.logs.v1 import logs_service_pb2
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 from opentelemetry.proto.common.v1 import common_pb2
@@ -177,6 +180,64 @@ def test_injected_grpc_status_keeps_nothing(receiver: OtlpReceiver) -> None:
     assert error.value.code() is grpc.StatusCode.UNAVAILABLE
     assert receiver.spans() == []
     assert receiver.refused == {"traces": 1}
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_http_says_when_to_come_again_and_fails_as_often_as_asked(receiver: OtlpReceiver, status: int) -> None:
+    receiver.http_status, receiver.retry_after, receiver.fail_first = status, 2, 2
+    with pytest.raises(urllib.error.HTTPError) as error:
+        urllib.request.urlopen(f"{receiver.http_endpoint}/v1/traces", request().SerializeToString())
+    assert (error.value.code, error.value.headers["Retry-After"]) == (status, "2")
+    assert post(receiver, request().SerializeToString())[0] == status
+    assert post(receiver, request().SerializeToString())[0] == 200
+    assert receiver.spans() == [EXPECTED]
+    assert (receiver.refused, receiver.received) == ({"traces": 2}, {"traces": 1})
+
+
+def test_other_http_failures_do_not_say_when_to_come_again(receiver: OtlpReceiver) -> None:
+    receiver.http_status, receiver.retry_after = 400, 2
+    with pytest.raises(urllib.error.HTTPError) as error:
+        urllib.request.urlopen(f"{receiver.http_endpoint}/v1/traces", request().SerializeToString())
+    assert "Retry-After" not in error.value.headers
+
+
+@pytest.mark.parametrize(
+    ("status", "told"), [("UNAVAILABLE", True), ("RESOURCE_EXHAUSTED", True), ("INVALID_ARGUMENT", False)]
+)
+def test_grpc_says_when_to_come_again_and_fails_as_often_as_asked(
+    receiver: OtlpReceiver, status: str, told: bool
+) -> None:
+    receiver.grpc_status, receiver.retry_after, receiver.fail_first = status, 1.25, 1
+    with pytest.raises(grpc.RpcError) as error:
+        export_by_grpc(receiver)
+    metadata = dict(error.value.trailing_metadata())
+    assert ("google.rpc.retryinfo-bin" in metadata) is told
+    if told:
+        delay = RetryInfo.FromString(metadata["google.rpc.retryinfo-bin"]).retry_delay
+        assert (delay.seconds, delay.nanos) == (1, 250_000_000)
+    export_by_grpc(receiver)
+    assert receiver.spans() == [EXPECTED]
+    assert (receiver.refused, receiver.received) == ({"traces": 1}, {"traces": 1})
+
+
+def test_partial_success_names_the_spans_that_were_rejected(receiver: OtlpReceiver) -> None:
+    receiver.rejected = 3, "too old"
+    status, body = post(receiver, request().SerializeToString())
+    answers = [trace_service_pb2.ExportTraceServiceResponse.FromString(body), export_by_grpc(receiver)]
+    assert status == 200
+    assert [(one.partial_success.rejected_spans, one.partial_success.error_message) for one in answers] == [
+        (3, "too old")
+    ] * 2
+    assert receiver.received == {"traces": 2}
+    assert post(receiver, logs_service_pb2.ExportLogsServiceRequest().SerializeToString(), "/v1/logs") == (200, b"")
+
+
+def test_an_answer_cut_in_its_body_was_kept(receiver: OtlpReceiver) -> None:
+    receiver.close_mid_body = True
+    with pytest.raises(http.client.IncompleteRead) as error:
+        post(receiver, request().SerializeToString())
+    assert (error.value.partial, error.value.expected) == (b"half", 4)
+    assert receiver.spans() == [EXPECTED]
 
 
 def test_delay_comes_before_the_answer(receiver: OtlpReceiver) -> None:

@@ -21,6 +21,8 @@ class SlowTransport:
 
     takes_bytes = True
     endpoint = "nowhere"
+    failing = False
+    outcome = Outcome()
 
     def __init__(self) -> None:
         self.sent: list[tuple[bytes, int]] = []

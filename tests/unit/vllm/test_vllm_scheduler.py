@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,8 +19,8 @@ from test_vllm_standins import (
 )
 
 from ascend_opentelemetry.recorder import STATUS_ERROR, recorder
-from ascend_opentelemetry.vllm import META, _kv_cache, _scheduler
-from ascend_opentelemetry.vllm._scheduler import DP_RANK, note_rank, tracker
+from ascend_opentelemetry.vllm import _kv_cache, _scheduler
+from ascend_opentelemetry.vllm._scheduler import tracker
 
 
 @pytest.fixture(autouse=True)
@@ -62,7 +61,7 @@ def test_an_added_request_waits(by_name: bool) -> None:
     assert rows() == [("Enqueue", "Schedule", {"rid": "a", "QueueSize=": 2, "scope#QueueName": "WAITING", "type": 0})]
     assert list(tracker.phases.requests) == ["a"]
     assert request.trace_headers is None
-    assert recorder.meta[DP_RANK] == "0"
+    assert recorder.meta["dpRankId"] == "0"
 
 
 def test_further_input_of_a_session_is_not_queued_again() -> None:
@@ -133,18 +132,6 @@ def test_the_drain_is_woken_when_the_last_request_ends_while_vllm_still_lists_it
     assert woken == []
     free(scheduler, requests[1])
     assert woken == [True]
-
-
-def test_the_rank_is_noted_once() -> None:
-    recorder.meta.update(META)
-    seen: list[tuple[str, str]] = []
-    recorder.on_meta = lambda name, value: seen.append((name, value))
-    try:
-        for rank in (3, 4):
-            note_rank(SimpleNamespace(parallel_config=SimpleNamespace(data_parallel_rank=rank)))
-    finally:
-        recorder.on_meta = None
-    assert seen == [("dpRankId", "3")]
 
 
 def test_a_snapshot_is_taken_once_a_window() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from ascend_opentelemetry import vllm
 from ascend_opentelemetry.hooks import wrap
 from ascend_opentelemetry.recorder import Record, RecordType, recorder
-from ascend_opentelemetry.vllm import _output_processor, _requests, _scheduler, _step_types, _worker
+from ascend_opentelemetry.vllm import _output_processor, _ranks, _requests, _scheduler, _step_types, _worker
 
 TRACE_ID, SPAN_ID = 0xABCDEF, 0x1234
 TRACEPARENT = f"00-{TRACE_ID:032x}-{SPAN_ID:016x}-01"
@@ -167,7 +167,7 @@ class KVCacheManager:
 
 def config() -> Any:
     """``VllmConfig``."""
-    return SimpleNamespace(parallel_config=SimpleNamespace(data_parallel_rank=0))
+    return SimpleNamespace(parallel_config=SimpleNamespace(data_parallel_rank=0, rank=5, tensor_parallel_size=2))
 
 
 @dataclass
@@ -222,12 +222,13 @@ def recording(traces: bool = True, native: bool = True, sampled: bool = True) ->
 
 def _reset() -> None:
     recorder.queue.clear()
-    recorder.meta.pop(_scheduler.DP_RANK, None)
+    for name in (_ranks.DP_RANK, _ranks.TP_RANK, _ranks.PP_RANK):
+        recorder.meta.pop(name, None)
+    _ranks.ranks.__init__()
     _requests.tracker.__init__()
     _scheduler.tracker.__init__()
     _step_types.expander.__init__()
     _worker.current.depth, _worker.current.ids, _worker.current.scheduled = 0, None, {}
-    _worker.current.rank = None
     _output_processor._call.set(None)
 
 

@@ -100,6 +100,7 @@ def test_a_step_is_a_trace_with_three_children(scheduler: Scheduler) -> None:
     assert len({record[4][1] for record in spans()}) == 4
     root = spans("engine.step")[0]
     assert attributes(root) == {
+        "vllm.data_parallel.rank": None,
         "vllm.step.batch_size": 1,
         "vllm.step.scheduled_tokens": 4,
         "vllm.step.new_requests": 1,

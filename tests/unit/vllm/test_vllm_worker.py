@@ -70,7 +70,13 @@ def test_a_step_of_the_runner_is_a_child_of_the_engines_step() -> None:
     for span in (execute, sample):
         assert (span[4][0], span[4][2], span[4][3]) == (TRACE_ID, SPAN_ID, SAMPLED)
     assert execute[4][1] != sample[4][1]
-    assert attributes(execute) == {"vllm.step.batch_size": 2, "vllm.worker.rank": 0}
+    assert attributes(execute) == {
+        "vllm.step.batch_size": 2,
+        "vllm.worker.rank": 5,
+        "vllm.data_parallel.rank": 0,
+        "vllm.tensor_parallel.rank": 1,
+        "vllm.pipeline_parallel.rank": 2,
+    }
     assert attributes(sample) == {}
     assert rows() == [("modelRunnerExec", "Execute", {"type": 2, "rid": [{"rid": "a"}, {"rid": "b"}]})]
     assert current.depth == 0
