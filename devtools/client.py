@@ -102,17 +102,28 @@ class Client:
         return answer
 
 
-def mix(client: Client) -> dict[str, Answer]:
-    """One request of each kind, sent at the same time: kind -> answer."""
+def mix(client: Client, *, traceparents: bool = False) -> dict[str, Answer]:
+    """One request of each kind, sent at the same time: kind -> answer.
+
+    Args:
+        client: sends them.
+        traceparents: each client begins a trace of its own.
+    """
+
+    def context() -> dict[str, Any]:
+        return {"traceparent": new_traceparent()} if traceparents else {}
+
     requests: dict[str, Callable[[], Answer]] = {
-        "completion": lambda: client.completion("Beijing is a", max_tokens=16),
-        "chat": lambda: client.chat(max_tokens=12),
-        "stream": lambda: client.chat("tell me more about it", stream=True, max_tokens=24, ignore_eos=True),
-        "n": lambda: client.completion(n=3, temperature=1, seed=1, max_tokens=10, ignore_eos=True),
-        "stop": lambda: client.completion(stop=["ldldld"], max_tokens=32),
-        "disconnect": client.disconnecting,
-        "too_long": lambda: client.completion("hello world " * 200),
-        "unknown_model": lambda: client.completion(model="no-such-model"),
+        "completion": lambda: client.completion("Beijing is a", max_tokens=16, **context()),
+        "chat": lambda: client.chat(max_tokens=12, **context()),
+        "stream": lambda: client.chat(
+            "tell me more about it", stream=True, max_tokens=24, ignore_eos=True, **context()
+        ),
+        "n": lambda: client.completion(n=3, temperature=1, seed=1, max_tokens=10, ignore_eos=True, **context()),
+        "stop": lambda: client.completion(stop=["ldldld"], max_tokens=32, **context()),
+        "disconnect": lambda: client.disconnecting(**context()),
+        "too_long": lambda: client.completion("hello world " * 200, **context()),
+        "unknown_model": lambda: client.completion(model="no-such-model", **context()),
     }
     with ThreadPoolExecutor(len(requests)) as pool:
         running = {kind: pool.submit(send) for kind, send in requests.items()}

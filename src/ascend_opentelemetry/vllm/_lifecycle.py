@@ -86,6 +86,7 @@ class StopProcesses:
 
 def _flush_others() -> None:
     try:
+        recorder.wake(export=True)  # while the others flush, so that less is left for the exit
         recorder.flush_others(GRACE)
     except Exception:  # vLLM must stop all the same
         _logger.warning("the other processes were not asked for their last records", exc_info=True)
