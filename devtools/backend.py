@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import re
-import signal
 import socket
 import subprocess
 import time
@@ -17,12 +15,11 @@ from types import TracebackType
 from typing import TypeVar
 
 from devtools._env import REPO, tail
+from devtools.process import end_with_parent
 
 CONFIG = REPO / "collector-config"
 #: What the shell that runs the tests may have set and a backend must not see.
 _FOREIGN = re.compile(r"(OTEL|JAEGER|COLLECTOR)_")
-_LIBC = ctypes.CDLL(None)
-_PR_SET_PDEATHSIG = 1
 
 Self = TypeVar("Self", bound="Backend")
 
@@ -77,7 +74,7 @@ class Backend:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=self._environment,
-                preexec_fn=_end_with_parent,
+                preexec_fn=end_with_parent,
                 start_new_session=True,
             )
         try:
@@ -167,7 +164,3 @@ def free_ports(count: int) -> list[int]:
         for probe in probes:
             probe.bind(("127.0.0.1", 0))
         return [probe.getsockname()[1] for probe in probes]
-
-
-def _end_with_parent() -> None:
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 
 from devtools._env import tail
+from devtools.process import end_with_parent
 
 DEFAULT_ENV = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "VLLM_CPU_KVCACHE_SPACE": "1"}
 DEFAULT_ARGS = ["--max-model-len", "256", "--enforce-eager", "--max-num-seqs", "8", "--served-model-name", "tiny"]
@@ -87,6 +88,7 @@ class VllmServer:
                 env=self.env,
                 cwd=self._cwd,
                 start_new_session=True,
+                preexec_fn=end_with_parent,
             )
         try:
             self._wait_ready(self._process)

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -123,6 +125,20 @@ def test_child_left_behind_is_killed(python: Path) -> None:
         assert len(server.pids()) == 2
         server.stop(grace=0.1)
         assert server.pids() == {}
+
+
+def test_a_server_ends_with_whoever_started_it(python: Path, tmp_path: Path) -> None:
+    script = (
+        "import os, sys; from pathlib import Path; from devtools.server import VllmServer\n"
+        f"server = VllmServer(Path({str(python)!r}), Path('MODEL'), log_path=Path({str(tmp_path / 'server.log')!r}))\n"
+        "server.__enter__(); print(server.pid, flush=True); os.kill(os.getpid(), 9)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == -9, done.stderr
+    status, until = Path(f"/proc/{int(done.stdout)}/stat"), time.monotonic() + 10
+    while status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z":
+        assert time.monotonic() < until, "it still runs"
+        time.sleep(0.02)
 
 
 def test_free_port_is_free() -> None:
