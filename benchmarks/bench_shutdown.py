@@ -6,6 +6,7 @@ Each run with us must have every span and every row that an independent wrapper 
 from __future__ import annotations
 
 import tempfile
+import traceback
 from pathlib import Path
 
 from benchmarks._table import show_rounds
@@ -36,7 +37,7 @@ def run(quick: bool) -> bool:
                     ask(service, CLIENTS)
                     service.server.stop()
                 seconds[way].append(service.server.stop_seconds)
-                complete += _complete(service, way)
+                complete += _complete(service)
             print(
                 f"round {number + 1}:",
                 ", ".join(f"{way} {times[-1]:.2f} s" for way, times in seconds.items()),
@@ -64,11 +65,11 @@ def _bare(env: vllm_env.VllmEnv, log: Path) -> float:
     return server.stop_seconds
 
 
-def _complete(service: Service, way: str) -> bool:
+def _complete(service: Service) -> bool:
     try:
         assert_complete(service, Shape())
         assert_one_tree(service)
-    except AssertionError as error:
-        print(f"{way}: {error}", flush=True)
+    except AssertionError:
+        traceback.print_exc()
         return False
     return True

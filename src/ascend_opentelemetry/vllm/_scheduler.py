@@ -103,4 +103,4 @@ class FreeRequest:
 
     def exit(self, state: None, args: Any, kwargs: Any, result: Any, error: Any) -> None:  # noqa: ARG002
         if not args[0].requests:  # a request that stops is taken from ``running`` later
-            recorder.wake(export=True)
+            recorder.wake()  # not to export: the engine is idle soon, and then the step has ended too

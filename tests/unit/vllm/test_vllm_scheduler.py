@@ -131,7 +131,7 @@ def test_the_drain_is_woken_when_the_last_request_ends_while_vllm_still_lists_it
     free(scheduler, requests[0])
     assert woken == []
     free(scheduler, requests[1])
-    assert woken == [True]
+    assert woken == [False]
 
 
 def test_a_snapshot_is_taken_once_a_window() -> None:
