@@ -6,18 +6,22 @@ VLLM = vllm=$$($(PYTHON) -m devtools.vllm_env) &&
 PYTEST = -m pytest $(PYTEST_ARGS)
 NONE_YET = || [ $$? -eq 5 ]
 
-.PHONY: demo test lint unit integration e2e reliability bench lock clean
+.PHONY: demo test lint unit oldest integration e2e reliability bench lock clean
 
 demo: ## a real server, a few requests, and the traces and native files they leave
 	@$(PYTHON) -m devtools.demo
 
-test: lint unit integration e2e ## everything that CI runs
+test: lint unit oldest integration e2e ## everything that CI runs
 
 lint: ## style, format, types
 	@$(DEV) $$dev -m ruff check . && $$dev -m ruff format --check . && $$dev -m pyright --pythonpath $$dev
 
 unit: ## tests without vLLM
 	@$(DEV) $$dev $(PYTEST) tests/unit $(NONE_YET)
+
+oldest: ## tests of what depends on OpenTelemetry's inside, with the oldest version supported
+	@oldest=$$($(PYTHON) -m devtools.otel_oldest) && \
+	$$oldest $(PYTEST) tests/unit/otlp tests/unit/recorder tests/integration/test_integration_processes.py
 
 integration: ## tests with several parts of the package, vLLM in one process, Jaeger and the Collector
 	@$(PYTHON) -m devtools.backends >/dev/null && $(VLLM) ASCEND_OTEL_TEST_VLLM=1 $$vllm $(PYTEST) tests/integration $(NONE_YET)

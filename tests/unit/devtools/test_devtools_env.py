@@ -124,8 +124,8 @@ def test_step_reports_progress(tmp_path: Path, capsys: pytest.CaptureFixture[str
     _env.run("installing", [sys.executable, "-c", script], log=tmp_path / "log", every=0.15)
     printed = capsys.readouterr().err
     assert printed.startswith("installing ...\n")
-    assert re.search(r"^     0 s  (downloading|no output yet)$", printed, re.MULTILINE)
-    assert printed.endswith("  done in 0 s\n")
+    assert re.search(r"^ +\d+ s  (downloading|no output yet)$", printed, re.MULTILINE)
+    assert re.search(r"  done in \d+ s\n$", printed)
 
 
 def test_failed_step_shows_the_end_of_its_output(tmp_path: Path) -> None:

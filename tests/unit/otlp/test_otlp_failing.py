@@ -158,7 +158,7 @@ def test_a_new_connection_is_made_for_the_last_attempt(grpc_receiver: Any, make_
 
 
 def test_a_forked_child_knows_nothing_of_the_failures_of_its_parent(receiver: Any) -> None:
-    transport = opened(receiver.exporter(timeout=0.5))
+    transport = opened(receiver.exporter(timeout=3))
     receiver.answers = [refusal(receiver)]
     transport.send(b"", 1)
     transport.end_retries()
