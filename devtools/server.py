@@ -70,7 +70,7 @@ class VllmServer:
         launcher = [str(tools / "opentelemetry-instrument")] if instrument else []
         self.command = [*launcher, str(tools / "vllm"), "serve", str(model), "--host", "127.0.0.1"]
         self.command += ["--port", str(self.port), *DEFAULT_ARGS, *args]
-        inherited = {key: value for key, value in os.environ.items() if not _FOREIGN.match(key)}
+        inherited = clean_environment()
         path = {"PATH": f"{tools}{os.pathsep}{inherited.get('PATH', os.defpath)}"}
         self.env = inherited | path | DEFAULT_ENV | dict(env or {})
         self._cwd = cwd
@@ -194,6 +194,11 @@ class VllmServer:
 
     def _end_of_log(self) -> str:
         return f"the end of {self.log_path}:\n{tail(self.log_path, 30)}"
+
+
+def clean_environment() -> dict[str, str]:
+    """Our environment, less what would change vLLM or its telemetry."""
+    return {key: value for key, value in os.environ.items() if not _FOREIGN.match(key)}
 
 
 def free_port() -> int:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import re
 import subprocess
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -17,7 +15,7 @@ import pytest
 
 from devtools.otlp_json import ERROR, SERVER, Span
 from devtools.otlp_receiver import OtlpReceiver
-from devtools.server import DEFAULT_ENV
+from devtools.server import DEFAULT_ENV, clean_environment
 from tests.support.contract import Row, check, read_meta, read_rows
 
 pytestmark = pytest.mark.vllm
@@ -59,8 +57,6 @@ answers = [
 with open(sys.argv[2], "w") as file:
     json.dump({"answers": answers, "steps": steps, "pid": os.getpid()}, file)
 """
-#: What the shell that runs the tests may have set and the script must not see.
-FOREIGN = re.compile(r"OTEL_|VLLM_|PYTHONPATH$|SERVICE_PROF_CONFIG_PATH$|PROFILING_SYMBOLS_PATH$|traceparent$")
 
 
 @dataclass
@@ -93,7 +89,7 @@ def llm(vllm_python: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFa
     script.write_text(SCRIPT)
     config.write_text(json.dumps({"enable": 1, "prof_dir": str(folder / "prof")}))
     with OtlpReceiver(folder / "traces.jsonl") as receiver:
-        env = {key: value for key, value in os.environ.items() if not FOREIGN.match(key)} | DEFAULT_ENV
+        env = clean_environment() | DEFAULT_ENV
         env |= {
             "OTEL_PYTHON_DISTRO": "ascend",
             "OTEL_PYTHON_CONFIGURATOR": "ascend",
