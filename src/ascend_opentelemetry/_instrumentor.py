@@ -11,8 +11,8 @@ from opentelemetry import trace
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 
 from ascend_opentelemetry import _symbol_hooks
-from ascend_opentelemetry._runtime import as_sampler, runtime
-from ascend_opentelemetry.hooks import Installer
+from ascend_opentelemetry._runtime import as_sampler, as_scope_switch, as_trace_ids, runtime
+from ascend_opentelemetry.hooks import Installer, switched_off
 from ascend_opentelemetry.recorder import recorder
 
 _logger = logging.getLogger(__name__)
@@ -22,10 +22,12 @@ class VLLMInstrumentor(BaseInstrumentor):
     """Hooks vLLM in this process, without importing it.
 
     ``VLLMInstrumentor().instrument()`` in code; ``opentelemetry-instrument`` does it by itself. Options:
-    ``symbols`` (path of a symbols file) and ``tracer_provider`` (the global one is the default).
+    ``symbols`` (path of a symbols file) and ``tracer_provider`` (the global one is the default). ``meter_provider`` and
+    ``logger_provider`` are accepted; nothing is measured or logged through them.
     """
 
     _installer: Installer | None = None
+    _bridged = False
 
     def instrumentation_dependencies(self) -> Collection[str]:
         return ()  # each symbol has version bounds of its own
@@ -33,9 +35,14 @@ class VLLMInstrumentor(BaseInstrumentor):
     def _instrument(self, **kwargs: Any) -> None:
         symbols: str | os.PathLike[str] | None = kwargs.get("symbols")
         try:
-            _bridge(kwargs.get("tracer_provider") or trace.get_tracer_provider())
+            self._bridged = _bridge(kwargs.get("tracer_provider") or trace.get_tracer_provider())
             runtime.start()
-            self._installer = Installer()
+            self._installer = installer = Installer()
+            runtime.hooks = lambda: {
+                "installed": installer.installed,
+                "left_out": installer.left_out,
+                "switched_off": switched_off,
+            }
             _symbol_hooks.install(self._installer, symbols)
         except Exception:  # serving must start without us
             _logger.exception("vLLM is not instrumented")
@@ -44,24 +51,39 @@ class VLLMInstrumentor(BaseInstrumentor):
         if self._installer is not None:
             _symbol_hooks.uninstall(self._installer)
             self._installer = None
-        if runtime.has_traces:
+        if runtime.has_traces and not self._bridged:
             recorder.flush()  # spans of other instrumentations go the same way: it stays open
         else:
             runtime.shutdown()
 
 
-def _bridge(provider: trace.TracerProvider) -> None:
-    """Where another distribution, or the program, has set up the SDK: its processors get our spans too."""
+def _bridge(provider: trace.TracerProvider) -> bool:
+    """Where another distribution, or the program, has set up the SDK: its processors get our spans too.
+
+    Returns:
+        Whether they do by this call.
+    """
     if runtime.has_traces or isinstance(provider, (trace.ProxyTracerProvider, trace.NoOpTracerProvider)):
-        return
+        return False
     from opentelemetry.sdk.trace import TracerProvider
 
     from ascend_opentelemetry.otlp import BridgeSink
 
-    if isinstance(provider, TracerProvider) and not provider._disabled and _has_processors(provider):
-        runtime.add_traces([BridgeSink(provider)], as_sampler(provider))
+    if not isinstance(provider, TracerProvider) or provider._disabled or not _has_processors(provider):
+        return False
+    scope_enabled = as_scope_switch(provider)
+    runtime.add_traces(
+        [BridgeSink(provider, recorder.flush, scope_enabled)],
+        as_sampler(provider),
+        scope_enabled=scope_enabled,
+        new_trace_id=as_trace_ids(provider),
+    )
+    return True
 
 
 def _has_processors(provider: Any) -> bool:
-    """Whether somebody would take a span; an unknown kind of processor does."""
-    return bool(getattr(provider._active_span_processor, "_span_processors", True))
+    """Whether somebody would take a span; an unknown kind of processor does, ours that was shut down does not."""
+    from ascend_opentelemetry.otlp import RecordSpanProcessor
+
+    processors = getattr(provider._active_span_processor, "_span_processors", None)
+    return processors is None or any(not isinstance(one, RecordSpanProcessor) for one in processors)

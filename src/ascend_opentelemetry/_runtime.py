@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import atexit
+import functools
 import logging
 import multiprocessing.util
 import os
 import signal
 import threading
+from collections.abc import Callable, Mapping
 from typing import Any
+
+from opentelemetry.trace import SpanContext
 
 from ascend_opentelemetry.environment_variables import OTEL_PYTHON_VLLM_STEP_SAMPLE_RATIO, SERVICE_PROF_CONFIG_PATH
 from ascend_opentelemetry.native import NativeSink
 from ascend_opentelemetry.recorder import RootSampler, Sink, recorder
+from ascend_opentelemetry.recorder._peers import SERVICE_VARIABLE
+from ascend_opentelemetry.status import ExporterStatus, Exporting, StatusSink, describe_native, mode_of
+from ascend_opentelemetry.version import __version__
 
 _logger = logging.getLogger(__name__)
 
@@ -28,21 +35,38 @@ class Runtime:
         self._native: NativeSink | None = None
         self._trace_sinks: list[Sink] = []
         self._sampler: RootSampler | None = None
+        self._scope_enabled: Callable[[str], bool] | None = None
+        self._new_trace_id: Callable[[], int] | None = None
+        self._status = StatusSink(self._describe)
+        self._exporters: list[ExporterStatus] = []
+        #: Gives ``installed``, ``left_out`` and ``switched_off``: functions of vLLM, as ``module:qualname``.
+        self.hooks: Callable[[], Mapping[str, list[str]]] | None = None
 
     @property
     def has_traces(self) -> bool:
         """Whether somebody takes spans."""
         return bool(self._trace_sinks)
 
-    def add_traces(self, sinks: list[Sink], sampler: RootSampler) -> None:
+    def add_traces(
+        self,
+        sinks: list[Sink],
+        sampler: RootSampler,
+        *,
+        scope_enabled: Callable[[str], bool] | None = None,
+        new_trace_id: Callable[[], int] | None = None,
+    ) -> None:
         """Export spans, from now on.
 
         Args:
             sinks: that take them.
             sampler: decides about roots.
+            scope_enabled: whether hooks whose instrumentation scope has this name give spans; None: all do.
+            new_trace_id: makes the trace ids of roots; None: random ones.
         """
         self._trace_sinks += sinks
         self._sampler = sampler
+        self._scope_enabled = scope_enabled
+        self._new_trace_id = new_trace_id
         if self.started:
             self._start_sinks()
         else:
@@ -54,6 +78,7 @@ class Runtime:
             return
         self.started = True
         self._native = None
+        self._status = StatusSink(self._describe)
         if path := os.environ.get(SERVICE_PROF_CONFIG_PATH):
             show_messages()
             self._native = NativeSink(path, on_change=recorder.set_native)
@@ -68,8 +93,26 @@ class Runtime:
 
     def _start_sinks(self) -> None:
         sinks: list[Sink] = [self._native] if self._native is not None else []
-        recorder.start(sinks + self._trace_sinks)
-        recorder.set_traces(self.has_traces, self._sampler, _step_ratio())
+        self._exporters = [ExporterStatus(sink) for sink in self._trace_sinks if isinstance(sink, Exporting)]
+        recorder.start([*sinks, *self._trace_sinks, self._status])
+        recorder.set_traces(
+            self.has_traces,
+            self._sampler,
+            _step_ratio(),
+            scope_enabled=self._scope_enabled,
+            new_trace_id=self._new_trace_id,
+        )
+
+    def _describe(self, taken: int) -> dict[str, object]:
+        """What the status file says of the pipeline."""
+        return {
+            "service": os.environ.get(SERVICE_VARIABLE),
+            "mode": mode_of(self._trace_sinks, self._native),
+            "exporters": [exporter.describe() for exporter in self._exporters],
+            "hooks": self.hooks() if self.hooks is not None else None,
+            "records": {"taken": taken, "dropped": recorder.dropped, "lost": recorder.lost},
+            "native": describe_native(self._native.state()) if self._native is not None else None,
+        }
 
     def _finalize(self) -> None:
         multiprocessing.util.Finalize(None, self._exit, exitpriority=100)
@@ -84,10 +127,11 @@ class Runtime:
         self.shutdown()
 
     def shutdown(self) -> None:
-        """Flush and end the sinks; hooks record no more."""
+        """Flush and end the sinks, which are forgotten; hooks record no more."""
         if self.started:
             self.started = False
             recorder.shutdown()
+            self._trace_sinks = []
             recorder.on_meta = None
             atexit.unregister(self._exit)
 
@@ -121,14 +165,48 @@ runtime = Runtime()
 
 
 def as_sampler(provider: Any) -> RootSampler:
-    """Ask the sampler of an SDK ``TracerProvider`` about roots."""
+    """Ask the sampler of an SDK ``TracerProvider`` about roots; what it cannot decide is not traced."""
     from opentelemetry.context import Context
-    from opentelemetry.trace import SpanKind
+    from opentelemetry.trace import NonRecordingSpan, SpanKind, set_span_in_context
 
+    root = Context()
     kinds = {1: SpanKind.INTERNAL, 2: SpanKind.SERVER}
+    warned = False
 
-    def sampler(trace_id: int, name: str, kind: int, attributes: Any) -> bool:
-        result = provider.sampler.should_sample(Context(), trace_id, name, kinds[kind], attributes, ())
-        return result.decision.is_sampled()
+    def sampler(trace_id: int, name: str, kind: int, attributes: Any, parent: SpanContext | None) -> bool:
+        nonlocal warned
+        context = root if parent is None else set_span_in_context(NonRecordingSpan(parent), root)
+        try:
+            result = provider.sampler.should_sample(context, trace_id, name, kinds[kind], attributes, ())
+            return result.decision.is_sampled()
+        except Exception as error:  # noqa: BLE001 - the program's class may do anything
+            if not warned:
+                warned = True
+                _logger.warning(
+                    "the sampler %s raised %s: %s; roots that it cannot decide about are not traced",
+                    type(provider.sampler).__name__, type(error).__name__, error,
+                )  # fmt: skip
+            return False
 
     return sampler
+
+
+def as_scope_switch(provider: Any) -> Callable[[str], bool]:
+    """Ask the tracer configurator of an SDK ``TracerProvider``, once a scope, whether hooks with it give spans."""
+    from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+
+    @functools.cache
+    def enabled(name: str) -> bool:
+        return provider._apply_tracer_configurator(InstrumentationScope(name, __version__)).is_enabled
+
+    return enabled
+
+
+def as_trace_ids(provider: Any) -> Callable[[], int] | None:
+    """What makes trace ids where the id generator of an SDK ``TracerProvider`` is not the SDK's own."""
+    from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
+
+    generator = provider.id_generator
+    if type(generator).generate_trace_id is RandomIdGenerator.generate_trace_id:
+        return None
+    return generator.generate_trace_id

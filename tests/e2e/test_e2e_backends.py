@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ from devtools.client import Answer, mix
 from devtools.collector import Collector
 from devtools.jaeger import Jaeger
 from devtools.otlp_json import ERROR, Span
+from tests.support.golden import paths, request_tree
 from tests.support.service import serve
 from tests.support.shapes import STAND_IN
 
@@ -25,21 +26,15 @@ ROADS = ("grpc", "http/protobuf", "collector")
 #: Which of the requests end with an error status; the client of the third one leaves.
 FAILED = ("too_long", "unknown_model", "disconnect")
 
-#: Spans of a request's trace, each with the names above it and the number of processes that made them.
-PHASES = {"queue": 1, "prefill": 1, "decode": 1}
 GOLDEN = {
-    kind: {f"POST {path}": 1, f"llm_request < POST {path}": 1}
-    | {f"{name} < llm_request < POST {path}": number * choices for name, number in phases.items()}
-    for kind, path, choices, phases in (
-        ("completion", "/v1/completions", 1, PHASES),
-        ("chat", "/v1/chat/completions", 1, PHASES),
-        ("stream", "/v1/chat/completions", 1, PHASES),
-        ("n", "/v1/completions", 3, PHASES),
-        ("stop", "/v1/completions", 1, PHASES),
-        ("disconnect", "/v1/completions", 1, PHASES),
-        ("too_long", "/v1/completions", 0, {}),
-        ("unknown_model", "/v1/completions", 0, {}),
-    )
+    "completion": request_tree("/v1/completions"),
+    "chat": request_tree("/v1/chat/completions"),
+    "stream": request_tree("/v1/chat/completions"),
+    "n": request_tree("/v1/completions", choices=3),
+    "stop": request_tree("/v1/completions"),
+    "disconnect": request_tree("/v1/completions"),
+    "too_long": request_tree("/v1/completions", refused=True),
+    "unknown_model": request_tree("/v1/completions", refused=True),
 }
 
 
@@ -100,19 +95,6 @@ def seen(
 
 
 every_road = pytest.mark.parametrize("road", ROADS)
-
-
-def paths(spans: list[Span]) -> Counter[str]:
-    """Each span as its name and those above it, ``phase < llm_request < POST ...``."""
-    by_id = {span.span_id: span for span in spans}
-    found: Counter[str] = Counter()
-    for span in spans:
-        names = [span.name]
-        while span.parent_id in by_id:
-            span = by_id[span.parent_id]
-            names.append(span.name)
-        found[" < ".join(names)] += 1
-    return found
 
 
 @every_road

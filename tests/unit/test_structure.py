@@ -23,8 +23,10 @@ ALLOWED = {
     "vllm": {"recorder", "hooks"},
     "native": {"recorder"},
     "otlp": {"recorder"},
-    TOP: {"recorder", "symbols", "hooks", "vllm", "native", "otlp"},
+    "status": set(),
+    TOP: {"recorder", "symbols", "hooks", "vllm", "native", "otlp", "status"},
     "distro": {TOP, "otlp", "recorder"},
+    "cli": {"status", "otlp", "recorder"},
 }
 #: Modules of constants that import nothing of ours: open to all.
 LEAVES = {f"{PACKAGE}.version", f"{PACKAGE}.environment_variables"}

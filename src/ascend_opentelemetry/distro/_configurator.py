@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,10 @@ from ascend_opentelemetry.recorder import getrandbits
 from ascend_opentelemetry.version import __version__
 
 if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import SpanExporter
+
+_logger = logging.getLogger(__name__)
 
 
 class OwnIdGenerator(RandomIdGenerator):
@@ -31,26 +35,24 @@ class AscendConfigurator(_OTelSDKConfigurator):
     """Leaves everything to the SDK but the way of spans to their exporters.
 
     Each exporter, made by the SDK from its variables, gets a sink behind the recorder: SDK spans and records reach it
-    in the same batches.
+    in the same batches. Where the SDK cannot do as its variables say, that is said once, and hooks work all the same.
     """
 
     def _configure(self, **kwargs: Any) -> None:
         if is_helper():
             return
         from opentelemetry import trace
-        from opentelemetry.sdk.environment_variables import OTEL_SDK_DISABLED
-        from opentelemetry.sdk.resources import Resource
         from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 
-        from ascend_opentelemetry._runtime import as_sampler, runtime
-        from ascend_opentelemetry.otlp import OtlpSink, RecordSpanProcessor
+        from ascend_opentelemetry._runtime import runtime
+        from ascend_opentelemetry.otlp import RecordSpanProcessor
         from ascend_opentelemetry.recorder import recorder
 
-        sinks: list[OtlpSink] = []
+        exporters: list[SpanExporter] = []
 
         def processor(span_exporter: SpanExporter, *args: Any, **options: Any) -> SpanProcessor:  # noqa: ARG001
-            sinks.append(OtlpSink(span_exporter, Resource.get_empty()))
-            if len(sinks) > 1:  # one processor feeds the queue that all sinks read
+            exporters.append(span_exporter)
+            if len(exporters) > 1:  # one processor feeds the queue that all sinks read
                 return SpanProcessor()
             return RecordSpanProcessor(recorder.emit, recorder.flush, runtime.shutdown)
 
@@ -61,19 +63,42 @@ class AscendConfigurator(_OTelSDKConfigurator):
         }
         if os.environ.get(OTEL_PYTHON_ID_GENERATOR, "random").strip() in ("", "random"):
             kwargs.setdefault("id_generator", OwnIdGenerator())
-        super()._configure(export_span_processor=processor, resource_attributes=attributes, **kwargs)
+        try:
+            super()._configure(export_span_processor=processor, resource_attributes=attributes, **kwargs)
+        except Exception as error:  # noqa: BLE001 - what a variable names may be missing or do anything
+            _logger.error("the OpenTelemetry SDK cannot do as its variables say: %s", error)
         provider = trace.get_tracer_provider()
-        disabled = os.environ.get(OTEL_SDK_DISABLED, "").strip().lower() == "true"
-        if sinks and isinstance(provider, TracerProvider) and not disabled:
+        if exporters and isinstance(provider, TracerProvider) and not provider._disabled:
+            _export(exporters, provider)
 
-            def set_resource() -> None:
-                own = Resource({"process.pid": os.getpid()})
-                # in a forked child the provider, told first, has a new service.instance.id; its tracers have copies
-                if hasattr(provider, "_update_resource"):  # not in SDK 1.41
-                    provider._update_resource(own)
-                for sink in sinks:
-                    sink.set_resource(provider.resource.merge(own))
 
-            set_resource()
-            os.register_at_fork(after_in_child=set_resource)
-            runtime.add_traces(list(sinks), as_sampler(provider))
+def _export(exporters: list[SpanExporter], provider: TracerProvider) -> None:
+    """Put a sink for each exporter behind the recorder; ids, sampling, limits and scopes are the provider's."""
+    from opentelemetry.sdk.resources import Resource
+
+    from ascend_opentelemetry._runtime import as_sampler, as_scope_switch, as_trace_ids, runtime
+    from ascend_opentelemetry.otlp import OtlpSink
+
+    scope_enabled = as_scope_switch(provider)
+    sinks = [
+        OtlpSink(exporter, Resource.get_empty(), limits=provider._span_limits, scope_enabled=scope_enabled)
+        for exporter in exporters
+    ]
+
+    def set_resource() -> None:
+        own = Resource({"process.pid": os.getpid()})
+        # in a forked child the provider, told first, has a new service.instance.id; its tracers have copies
+        if hasattr(provider, "_update_resource"):  # not in SDK 1.41
+            provider._update_resource(own)
+        for sink in sinks:
+            sink.set_resource(provider.resource.merge(own))
+
+    set_resource()
+    os.register_at_fork(after_in_child=set_resource)
+    own_ids = isinstance(provider.id_generator, OwnIdGenerator)  # hooks make the same ones at less cost
+    runtime.add_traces(
+        list(sinks),
+        as_sampler(provider),
+        scope_enabled=scope_enabled,
+        new_trace_id=None if own_ids else as_trace_ids(provider),
+    )

@@ -13,6 +13,7 @@ from ascend_opentelemetry.environment_variables import SERVICE_PROF_CONFIG_PATH
 
 OTEL_SERVICE_NAME = "OTEL_SERVICE_NAME"
 OTEL_RESOURCE_ATTRIBUTES = "OTEL_RESOURCE_ATTRIBUTES"
+_CONFIG_FILE = "OTEL_CONFIG_FILE"
 _PROTOCOL = "OTEL_EXPORTER_OTLP_PROTOCOL"
 _ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 _TRACES_ENDPOINT = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
@@ -28,11 +29,17 @@ class AscendDistro(BaseDistro):
 
     Exporters: OTLP by gRPC, as the stock distro; none when ``SERVICE_PROF_CONFIG_PATH`` is set and no endpoint is:
     then native files are all that is wanted. vLLM's ``--otlp-traces-endpoint`` is an endpoint for spans alone.
+    With ``OTEL_CONFIG_FILE`` the file decides about all that.
     """
 
     def _configure(self, **kwargs: Any) -> None:  # noqa: ARG002
         if is_helper():
             return
+        if os.environ.get(_CONFIG_FILE):
+            from ascend_opentelemetry.distro import _declarative  # where a file is used
+
+            _declarative.apply()
+            return  # what it leaves open has the defaults of the specification
         _follow_vllm()
         get = os.environ.get  # a variable that is empty counts as not set
         native_only = bool(get(SERVICE_PROF_CONFIG_PATH)) and not any(get(name) for name in _ENDPOINTS)
@@ -43,11 +50,22 @@ class AscendDistro(BaseDistro):
             os.environ.setdefault(OTEL_SERVICE_NAME, "vllm")
 
     def load_instrumentor(self, entry_point: Any, **kwargs: Any) -> None:
-        if not is_helper():
-            if entry_point.name == "fastapi":
-                # a span a streamed chunk hides the request's own
-                kwargs.setdefault("exclude_spans", ["receive", "send"])
-            super().load_instrumentor(entry_point, **kwargs)
+        if is_helper() or _is_listed(entry_point.name):
+            return
+        if entry_point.name == "fastapi":
+            from ascend_opentelemetry.distro._quiet import fastapi_options
+
+            kwargs = fastapi_options() | kwargs
+        super().load_instrumentor(entry_point, **kwargs)
+
+
+def _is_listed(name: str) -> bool:
+    """Whether the declarative configuration has started this instrumentation already, or disabled it."""
+    if not os.environ.get(_CONFIG_FILE):
+        return False
+    from ascend_opentelemetry.distro import _declarative
+
+    return name in _declarative.settings().instrumentations
 
 
 def _follow_vllm() -> None:

@@ -4,7 +4,7 @@ from ascend_opentelemetry.hooks._custom import Custom
 from ascend_opentelemetry.hooks._handler import Handler, Switch, Wrapper
 from ascend_opentelemetry.hooks._install import Installer, Target
 from ascend_opentelemetry.hooks._timer import Timer, Values
-from ascend_opentelemetry.hooks._wrap import is_generator_kind, wrap
+from ascend_opentelemetry.hooks._wrap import is_generator_kind, switched_off, wrap
 
 __all__ = [
     "Custom",
@@ -16,5 +16,6 @@ __all__ = [
     "Values",
     "Wrapper",
     "is_generator_kind",
+    "switched_off",
     "wrap",
 ]

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import aclosing, closing
 from typing import Any
 
-from ascend_opentelemetry.hooks._wrap import MAX_FAILURES
+from ascend_opentelemetry.hooks._wrap import MAX_FAILURES, switched_off
 
 _logger = logging.getLogger(__name__)
 
@@ -120,6 +120,7 @@ class Custom:
                 self._where, self._target, type(error).__name__, error, exc_info=error,
             )  # fmt: skip
         elif self._failures == MAX_FAILURES:
+            switched_off.append(self._target)
             _logger.warning(
                 "%s: the handler of %s failed %d times: it is off now", self._where, self._target, MAX_FAILURES
             )

@@ -51,6 +51,9 @@ class Installer:
 
     def __init__(self) -> None:
         self._installed: list[_Installed] = []
+        #: Targets that are hooked now, and those that could not be.
+        self.installed: list[str] = []
+        self.left_out: list[str] = []
         self._active = True
 
     def add(self, target: Target, make_hook: MakeHook, *, missing_ok: bool = False) -> None:
@@ -67,6 +70,7 @@ class Installer:
                 try:
                     self._install(module, target, make_hook, missing_ok)
                 except Exception as error:  # noqa: BLE001 - a bad symbol must not break an import of the program
+                    self.left_out.append(str(target))
                     _logger.warning("%s: %s cannot be hooked: %s", target.where, target, error)
 
         wrapt.register_post_import_hook(imported, target.module)
@@ -80,10 +84,12 @@ class Installer:
             original = _find(owner, name)
         except AttributeError:
             if not missing_ok:
+                self.left_out.append(str(target))
                 _logger.warning("%s: %s does not exist in this version; it is left out", target.where, target)
             return
         function = original.__func__ if isinstance(original, (staticmethod, classmethod)) else original
         if not callable(function) or isinstance(function, type):
+            self.left_out.append(str(target))
             _logger.warning("%s: %s is no function; it is left out", target.where, target)
             return
         hook: Any = make_hook(function)
@@ -93,10 +99,12 @@ class Installer:
             hook = staticmethod(hook)  # a callable object or builtin gets no self, so its hook must not either
         self._installed.append(_Installed(owner, name, hook, original, name not in vars(owner)))
         setattr(owner, name, hook)
+        self.installed.append(str(target))
 
     def remove_all(self) -> None:
         """Restore every function that is still ours, the last hook first, and install no more."""
         self._active = False
+        self.installed.clear()
         while self._installed:
             installed = self._installed.pop()
             if vars(installed.owner).get(installed.name) is not installed.hook:

@@ -17,6 +17,10 @@ _logger = logging.getLogger(__name__)
 MAX_FAILURES = 5
 
 
+#: Targets whose handlers were switched off, as ``module:qualname``.
+switched_off: list[str] = []
+
+
 class _Off:
     on = False
 
@@ -39,6 +43,7 @@ class Guard:
             )  # fmt: skip
         elif self.failures == MAX_FAILURES:
             self.switch = _Off()
+            switched_off.append(self._target)
             _logger.warning("the handler of %s (%s) failed %d times: it is off now", self._target, self._where, 5)
 
 

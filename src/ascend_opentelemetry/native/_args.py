@@ -29,6 +29,9 @@ _MEANINGS = frozenset(
     }
 )  # fmt: skip
 
+#: Rows of these names end the analysis when one of them lacks the request ids that the package's own rows have.
+_BATCHES = frozenset({"batchFrameworkProcessing", "BatchSchedule"})
+
 _MAX_NAMES = 4096
 _MAX_TEXT = 256
 _MAX_DEPTH = 8
@@ -87,6 +90,11 @@ def reserve(name: str) -> str:
 def is_reserved(name: str) -> bool:
     """Whether a user's attribute of this name gets ``_`` appended in native files."""
     return name in _COLUMNS or name in _MEANINGS or name.endswith(("=", "+"))
+
+
+def row_name(name: str) -> str:
+    """The native name of a span that is not the package's own: ``_`` is appended to one that the analyzer relies on."""
+    return f"{name}_" if name in _BATCHES else name
 
 
 def key_texts(keys: Sequence[str]) -> tuple[str, ...]:

@@ -10,18 +10,22 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from ascend_opentelemetry.environment_variables import SERVICE_PROF_CONFIG_PATH
-from ascend_opentelemetry.native._args import encode_args
+from ascend_opentelemetry.native._args import encode_args, row_name
 from ascend_opentelemetry.native._config import ProfileConfig
 from ascend_opentelemetry.native._window import Window
 from ascend_opentelemetry.native._writer import storable
 from ascend_opentelemetry.recorder._record import LEVEL_INFO
 
+#: Scope of the package's own spans, and what those of a domain begin with.
+_OWN = "ascend_opentelemetry"
+
 
 class MsServiceProfilerSpanExporter(SpanExporter):
     """Writes each span as a row of ``ms_service_*.db`` while the file of ``SERVICE_PROF_CONFIG_PATH`` enables it.
 
-    The domain is the instrumentation scope without ``ascend_opentelemetry.``; rows have level INFO and the thread that
-    exports. Does nothing when the variable is not set.
+    The domain is the instrumentation scope; rows have level INFO and the thread that exports. Spans of the package's own
+    scopes are left out: with that variable set their hooks write rows, into the same file, as the symbols file says.
+    Does nothing when the variable is not set.
     """
 
     def __init__(self) -> None:
@@ -55,8 +59,10 @@ class MsServiceProfilerSpanExporter(SpanExporter):
         config, writer, start, end = window.config, window.writer, span.start_time, span.end_time
         if config is None or writer is None or start is None or end is None:
             return
-        scope = span.instrumentation_scope
-        domain = "" if scope is None else storable(scope.name.removeprefix("ascend_opentelemetry."))
+        scope = "" if span.instrumentation_scope is None else span.instrumentation_scope.name
+        if scope == _OWN or scope.startswith(f"{_OWN}."):
+            return
+        domain = storable(scope)
         end = max(start, end)  # the SDK takes both from the wall clock, which may be set back
         if start < window.opened_ns or end > window.closed_ns or not config.selects(domain, LEVEL_INFO):
             return
@@ -64,7 +70,7 @@ class MsServiceProfilerSpanExporter(SpanExporter):
         if tid not in writer.threads:
             writer.add_thread(tid, domain)
         args = encode_args((span.attributes or {}).items(), True, user=True)
-        writer.rows.append((start, end - start, storable(span.name), tid, domain, args, end, tid))
+        writer.rows.append((start, end - start, row_name(storable(span.name)), tid, domain, args, end, tid))
 
     def force_flush(self, timeout_millis: int = 30000) -> bool:  # noqa: ARG002 - the SDK's signature
         if self._window is None:

@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry.sdk.trace import SpanProcessor
 
 from ascend_opentelemetry.otlp._readable import to_readable
-from ascend_opentelemetry.otlp._sdk_span import SDK_SPAN
+from ascend_opentelemetry.otlp._sdk_span import SDK_SPAN, all_scopes
+from ascend_opentelemetry.otlp._settings import Limits
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
 
     from ascend_opentelemetry.recorder._record import Record
+
+#: Seconds for the records that wait when their provider is shut down.
+_SHUTDOWN = 5.0
+
+
+class _DrainFirst(SpanProcessor):
+    """Before the processors of a provider: what flushes or ends them finds the waiting records among their spans."""
+
+    def __init__(self, drain: Callable[[float], bool]) -> None:
+        self._drain = drain
+
+    def force_flush(self, timeout_millis: int = 30000) -> bool:
+        return self._drain(timeout_millis / 1000)
+
+    def shutdown(self) -> None:
+        self._drain(_SHUTDOWN)
 
 
 class BridgeSink:
@@ -19,16 +39,32 @@ class BridgeSink:
 
     Args:
         provider: of another distribution, or the program's own; it keeps its processors, exporters and resource.
+        drain: brings all records to the sinks within a number of seconds, for whoever flushes or ends the provider.
+        scope_enabled: whether records whose instrumentation scope has this name are spans.
     """
 
-    def __init__(self, provider: TracerProvider) -> None:
+    def __init__(
+        self,
+        provider: TracerProvider,
+        drain: Callable[[float], bool] | None = None,
+        scope_enabled: Callable[[str], bool] = all_scopes,
+    ) -> None:
         self._provider = provider
+        self._scope_enabled = scope_enabled
+        self._limits = Limits(provider._span_limits)
+        self._first: SpanProcessor | None = None
+        if drain is not None and hasattr(provider._active_span_processor, "_span_processors"):
+            self._first = _DrainFirst(drain)
+            self._set_processors(lambda processors: (self._first, *processors))
 
     def write(self, records: Sequence[Record]) -> None:
         processor, resource = self._provider._active_span_processor, self._provider.resource
         for record in records:
-            if record[0] is not SDK_SPAN and record[4] is not None:
-                processor.on_end(to_readable(record, resource))
+            record_type = record[0]
+            if record_type is SDK_SPAN or record[4] is None or not record_type.traces:
+                continue
+            if self._scope_enabled(record_type.scope):
+                processor.on_end(to_readable(record, resource, self._limits))
 
     def commit(self) -> None:
         """Do nothing: the processors have batches of their own."""
@@ -38,11 +74,27 @@ class BridgeSink:
 
     def flush(self, timeout: float) -> bool:
         """Flush the provider's processors."""
-        return self._provider.force_flush(round(timeout * 1000))
+        if self._first is None:
+            return self._provider.force_flush(round(timeout * 1000))
+        deadline = time.monotonic() + timeout
+        flushed = True
+        for processor in self._provider._active_span_processor._span_processors:
+            if processor is not self._first:  # which would have the drain wait for itself
+                left = max(0.0, deadline - time.monotonic())
+                flushed = bool(processor.force_flush(round(left * 1000))) and flushed
+        return flushed
 
     def shutdown(self, timeout: float) -> None:
-        """Flush; the provider is ended by its owner."""
+        """Flush and let go of the provider, which is ended by its owner."""
         self.flush(timeout)
+        if self._first is not None:
+            self._set_processors(lambda processors: tuple([one for one in processors if one is not self._first]))
+            self._first = None
 
     def after_fork(self) -> None:
         """Do nothing: the SDK restarts its processors."""
+
+    def _set_processors(self, change: Callable[[tuple[Any, ...]], tuple[Any, ...]]) -> None:
+        active = self._provider._active_span_processor
+        with active._lock:
+            active._span_processors = change(active._span_processors)

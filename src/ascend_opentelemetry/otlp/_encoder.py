@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from ascend_opentelemetry.otlp._attributes import AttributeKey
-from ascend_opentelemetry.otlp._sdk_span import SDK_SPAN, attributes_of
+from ascend_opentelemetry.otlp._sdk_span import SDK_SPAN, all_scopes, attributes_of
+from ascend_opentelemetry.otlp._settings import Limits
 from ascend_opentelemetry.otlp._span import (
     REMOTE,
     UNSET_STATUS,
@@ -49,7 +50,7 @@ _Frame: TypeAlias = "tuple[bytes, bytes]"
 class _Plan(NamedTuple):
     """What is known of a type's spans before the first one ends."""
 
-    keys: Sequence[AttributeKey] | None  # None: the type has a callable for its attributes
+    keys: Sequence[AttributeKey] | None  # None: the type has a callable for its attributes, or a limit may touch them
     local: bytes  # name, kind and flags
     remote: bytes  # the same, the parent being in another process
     spans: list[bytes]
@@ -63,9 +64,15 @@ class SpanEncoder:
 
     Args:
         resource: of the records; SDK spans bring their own.
+        limits: of the records' spans; None: of the environment.
+        scope_enabled: whether records whose instrumentation scope has this name are spans.
     """
 
-    def __init__(self, resource: Resource) -> None:
+    def __init__(
+        self, resource: Resource, limits: Limits | None = None, scope_enabled: Callable[[str], bool] = all_scopes
+    ) -> None:
+        self._limits = limits or Limits()
+        self._scope_enabled = scope_enabled
         #: Spans since the last `take`.
         self.count = 0
         #: Records that could not be encoded, since the start.
@@ -148,11 +155,13 @@ class SpanEncoder:
 
     def _plan(self, record_type: RecordType) -> _Plan | None:
         plan = None
-        if record_type.traces:
+        if record_type.traces and self._scope_enabled(record_type.scope):
             shared = type_bytes(record_type)
             keys = self._writer.attributes
             plan = _Plan(
-                [keys[key] for key in record_type.keys] if record_type.attributes is None else None,
+                None
+                if record_type.attributes is not None or self._limits.touch(record_type.keys)
+                else [keys[key] for key in record_type.keys],
                 shared + flags_bytes(remote_parent=False),
                 shared + flags_bytes(remote_parent=True),
                 self._spans(self._resource, InstrumentationScope(record_type.scope, __version__)),
@@ -161,8 +170,12 @@ class SpanEncoder:
         return plan
 
     def _rest(self, record: Record) -> bytes:
-        attributes = self._writer.attributes.encode_mapping(attributes_of(record))
-        return attributes + (UNSET_STATUS if record[6] is None else self._writer.rest(record[6]))
+        writer, extra = self._writer, record[6]
+        attributes, dropped = self._limits.span_attributes(attributes_of(record))
+        body = writer.attributes.encode_mapping(attributes)
+        if dropped:
+            body += writer.dropped_attributes(dropped)
+        return body + (UNSET_STATUS if extra is None else writer.rest(extra, self._limits))
 
     def _add_sdk_span(self, span: ReadableSpan) -> None:
         body = self._writer.sdk_span(span)

@@ -10,6 +10,11 @@ from ascend_opentelemetry.recorder._record import Record, RecordType
 SDK_SPAN = RecordType("", "", native=False)
 
 
+def all_scopes(name: str) -> bool:  # noqa: ARG001
+    """Where nobody configures tracers: each instrumentation scope is enabled."""
+    return True
+
+
 def attributes_of(record: Record) -> dict[str, Any]:
     """Return the attributes of a record's span; those of ``extra`` win, None is not among them."""
     record_type, values, extra = record[0], record[5], record[6]

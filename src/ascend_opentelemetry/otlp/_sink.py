@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from opentelemetry.sdk.environment_variables import (
@@ -16,12 +16,14 @@ from opentelemetry.sdk.environment_variables import (
 
 from ascend_opentelemetry.otlp._encoder import SpanEncoder
 from ascend_opentelemetry.otlp._readable import ReadableBatch
+from ascend_opentelemetry.otlp._sdk_span import all_scopes
 from ascend_opentelemetry.otlp._sender import Sender
-from ascend_opentelemetry.otlp._settings import positive_int
+from ascend_opentelemetry.otlp._settings import Limits, positive_int
 from ascend_opentelemetry.otlp._transport import Transport, open_transport
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import SpanLimits
     from opentelemetry.sdk.trace.export import SpanExporter
 
     from ascend_opentelemetry.recorder._record import Record
@@ -43,6 +45,8 @@ class OtlpSink:
         max_batch: spans in one request.
         delay: seconds after which a smaller request is sent.
         max_queue: spans that may wait to be sent.
+        limits: of the records' spans; None: of the environment.
+        scope_enabled: whether records whose instrumentation scope has this name are spans.
     """
 
     def __init__(
@@ -53,6 +57,8 @@ class OtlpSink:
         max_batch: int = 512,
         delay: float = 1.0,
         max_queue: int = 2048,
+        limits: SpanLimits | None = None,
+        scope_enabled: Callable[[str], bool] = all_scopes,
     ) -> None:
         self._max_batch = positive_int(OTEL_BSP_MAX_EXPORT_BATCH_SIZE, max_batch)
         self._delay = positive_int(OTEL_BSP_SCHEDULE_DELAY, round(delay * 1000)) / 1000
@@ -68,7 +74,8 @@ class OtlpSink:
             )
             self._max_batch = max_queue
         transport = open_transport(exporter) or Transport(exporter)
-        self._batch = SpanEncoder(resource) if transport.takes_bytes else ReadableBatch(resource)
+        batch = SpanEncoder if transport.takes_bytes else ReadableBatch
+        self._batch = batch(resource, Limits(limits), scope_enabled)
         self._sender = Sender(transport, max_queue, self._max_batch)
         self._reset()
 

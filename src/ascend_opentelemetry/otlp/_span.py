@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ascend_opentelemetry.otlp._attributes import AttributeKeys
+from ascend_opentelemetry.otlp._settings import Limits
 from ascend_opentelemetry.otlp._wire import field, text, varint
 from ascend_opentelemetry.recorder._record import STATUS_ERROR
 
@@ -77,12 +78,21 @@ class SpanWriter:
         self._event_attributes = AttributeKeys(0x1A)
         self._link_attributes = AttributeKeys(0x22)
 
-    def rest(self, extra: SpanExtra) -> bytes:
-        """Return status, events, links and dropped links of a record."""
+    def dropped_attributes(self, number: int) -> bytes:
+        """Return the count of attributes that a limit cost a record."""
+        return _count(0x50, number)
+
+    def rest(self, extra: SpanExtra, limits: Limits) -> bytes:
+        """Return status, events and links of a record, and how many of them were dropped."""
+        events, dropped_events = limits.events(extra.events)
+        links, dropped_links = limits.links(extra.links)
         parts = [_status(extra.status, extra.message if extra.status == STATUS_ERROR else None)]
-        parts += [self._event(name, time, dict(attributes), 0) for name, time, attributes in extra.events]
-        parts += [self._link(trace, span, dict(attributes), 0, _LOCAL_LINK) for trace, span, attributes in extra.links]
-        parts.append(_count(0x70, extra.dropped_links))
+        parts += [self._event(name, time, *limits.event_attributes(attributes)) for name, time, attributes in events]
+        parts += [
+            self._link(trace, span, *limits.link_attributes(attributes), _LOCAL_LINK)
+            for trace, span, attributes in links
+        ]
+        parts += (_count(0x60, dropped_events), _count(0x70, extra.dropped_links + dropped_links))
         return b"".join(parts)
 
     def sdk_span(self, span: ReadableSpan) -> bytes:

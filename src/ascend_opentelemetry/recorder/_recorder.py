@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+from opentelemetry.trace import SpanContext
+
 from ascend_opentelemetry.recorder._drain import Drain, Sink
 from ascend_opentelemetry.recorder._peers import Peers
 from ascend_opentelemetry.recorder._record import KIND_INTERNAL, Record, RecordType
-from ascend_opentelemetry.recorder._span import SAMPLED, RecordSpan, RootSampler, getrandbits, random
+from ascend_opentelemetry.recorder._span import SAMPLED, RecordSpan, RootSampler, getrandbits, is_suppressed, random
 
 _logger = logging.getLogger(__name__)
 
@@ -19,6 +22,8 @@ _logger = logging.getLogger(__name__)
 CAPACITY = 65_536
 #: Seconds at most that a process flushes for another one, which waits a little longer.
 PEER_FLUSH = 0.45
+
+_random_trace_id: Callable[[], int] = functools.partial(getrandbits, 128)
 
 
 class NativeWindow(Protocol):
@@ -53,6 +58,9 @@ class Recorder:
         self.dropped = 0
         self._types: list[RecordType] = []
         self._sampler: RootSampler | None = None
+        self._scope_enabled: Callable[[str], bool] | None = None
+        #: Makes the trace id of a root.
+        self.new_trace_id = _random_trace_id
         self._drain = Drain(self.queue)
         self._peers = Peers()
         os.register_at_fork(after_in_child=self._after_fork)
@@ -77,7 +85,11 @@ class Recorder:
             and window.profiler_level >= record_type.level
             and (not window.domain or record_type.domain in window.domain)
         )
-        record_type.traces_on = record_type.traces and self.traces_on
+        record_type.traces_on = (
+            record_type.traces
+            and self.traces_on
+            and (self._scope_enabled is None or self._scope_enabled(record_type.scope))
+        )
         record_type.on = record_type.native_on or record_type.traces_on
 
     def _switch_all(self) -> None:
@@ -96,17 +108,29 @@ class Recorder:
         self.native = window
         self._switch_all()
 
-    def set_traces(self, on: bool, sampler: RootSampler | None = None, step_ratio: float = 1.0) -> None:
+    def set_traces(
+        self,
+        on: bool,
+        sampler: RootSampler | None = None,
+        step_ratio: float = 1.0,
+        *,
+        scope_enabled: Callable[[str], bool] | None = None,
+        new_trace_id: Callable[[], int] | None = None,
+    ) -> None:
         """Switch spans on or off.
 
         Args:
             on: whether spans are exported.
             sampler: asked once a root; None records every root.
             step_ratio: share (0 to 1) of the roots that are no requests: engine steps and lone timers.
+            scope_enabled: whether hooks whose instrumentation scope has this name give spans; None: all do.
+            new_trace_id: makes the trace ids of roots; None: random ones.
         """
         self.traces_on = on
         self._sampler = sampler
         self.step_ratio = step_ratio
+        self._scope_enabled = scope_enabled
+        self.new_trace_id = new_trace_id or _random_trace_id
         self._switch_all()
 
     def emit(self, record: Record) -> None:
@@ -122,9 +146,23 @@ class Recorder:
             _logger.warning("%d records wait already: new ones are dropped until the drain has caught up", CAPACITY)
         self.dropped += 1
 
-    def sample(self, trace_id: int, name: str, kind: int, attributes: Mapping[str, Any]) -> bool:
-        """Ask the configured sampler about a root."""
-        return self._sampler is None or self._sampler(trace_id, name, kind, attributes)
+    def sample(
+        self, trace_id: int, name: str, kind: int, attributes: Mapping[str, Any], parent: SpanContext | None = None
+    ) -> bool:
+        """Ask the configured sampler about a root; there is none while instrumentation is suppressed.
+
+        Args:
+            trace_id: of the root.
+            name: of its span.
+            kind: OTLP span kind.
+            attributes: known now.
+            parent: in another service, for what is a root here only.
+        """
+        if is_suppressed():
+            return False
+        if self._sampler is None:
+            return parent is None or parent.trace_flags.sampled
+        return self._sampler(trace_id, name, kind, attributes, parent)
 
     def sample_step(self) -> bool:
         """Whether the ratio selects the next root that is no request."""
@@ -132,8 +170,11 @@ class Recorder:
 
     def root(self, record_type: RecordType) -> RecordSpan:
         """The span of a timer without a parent; one with flags 0 when it is not selected."""
-        trace_id = getrandbits(128)
-        sampled = self.sample_step() and self.sample(trace_id, record_type.name, KIND_INTERNAL, {})
+        trace_id = self.new_trace_id()
+        sampler = self._sampler
+        sampled = self.sample_step() and (
+            sampler is None or sampler(trace_id, record_type.name, KIND_INTERNAL, {}, None)
+        )
         return RecordSpan(trace_id, getrandbits(64), 0, SAMPLED if sampled else 0)
 
     def set_meta(self, name: str, value: str) -> None:

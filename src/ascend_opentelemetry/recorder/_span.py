@@ -11,7 +11,7 @@ from time import time_ns
 from typing import Any
 
 from opentelemetry import context as context_api
-from opentelemetry.context import Context
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context
 from opentelemetry.context.contextvars_context import ContextVarsRuntimeContext
 from opentelemetry.trace import (
     NonRecordingSpan,
@@ -49,11 +49,13 @@ else:
 random = Random()  # noqa: S311 - span ids need to differ, not to be secret
 getrandbits = random.getrandbits
 
+_new_span = object.__new__
+
 # later versions than 00 may have more parts
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?:-|\Z)")
 
-#: Decides once a root: ``trace_id, name, kind, attributes`` -> recorded.
-RootSampler = Callable[[int, str, int, Mapping[str, Any]], bool]
+#: Decides once a root: ``trace_id, name, kind, attributes, remote parent or None`` -> recorded.
+RootSampler = Callable[[int, str, int, Mapping[str, Any], SpanContext | None], bool]
 
 
 class RecordSpan(Span):
@@ -181,6 +183,11 @@ def make_current(span: Span, context: Context | None = None) -> Token[Context]:
     return attach(Context({**current, _SPAN_KEY: span}))
 
 
+def is_suppressed() -> bool:
+    """Whether the program wants no telemetry of what it does now: ``suppress_instrumentation()``."""
+    return bool(get_current().get(_SUPPRESS_INSTRUMENTATION_KEY))
+
+
 def open_span(record_type: RecordType, root: Callable[[RecordType], RecordSpan]) -> RecordSpan | None:
     """Start a span below the current one and make it current.
 
@@ -189,14 +196,20 @@ def open_span(record_type: RecordType, root: Callable[[RecordType], RecordSpan])
         root: gives the span when there is no parent.
 
     Returns:
-        The span, with ``token`` set; None below a root that is not sampled.
+        The span, with ``token`` set; None below a root that is not sampled and where instrumentation is suppressed.
     """
     context = get_current()
     parent: Any = context.get(_SPAN_KEY)
+    if context.get(_SUPPRESS_INSTRUMENTATION_KEY):
+        return None
     if parent.__class__ is RecordSpan:
         if not parent.flags:
             return None
-        span = RecordSpan(parent.trace_id, getrandbits(64), parent.span_id, parent.flags)
+        span: RecordSpan = _new_span(RecordSpan)  # without the call of __init__, which takes as long as all the rest
+        span.trace_id = parent.trace_id
+        span.span_id = getrandbits(64)
+        span.parent_id = parent.span_id
+        span.flags = parent.flags
     elif parent is None or not (foreign := parent.get_span_context()).is_valid:
         span = root(record_type)
     elif foreign.trace_flags & SAMPLED:
@@ -246,6 +259,7 @@ __all__ = [
     "exception_attributes",
     "format_traceparent",
     "getrandbits",
+    "is_suppressed",
     "make_current",
     "open_span",
     "parse_traceparent",

@@ -137,8 +137,8 @@ class RequestTracker:
             if scope.model is not None:
                 attributes["gen_ai.request.model"] = scope.model
         if params is not None:
-            attributes["gen_ai.request.temperature"] = params.temperature
-            attributes["gen_ai.request.top_p"] = params.top_p
+            attributes["gen_ai.request.temperature"] = float(params.temperature)
+            attributes["gen_ai.request.top_p"] = float(params.top_p)
             if params.max_tokens is not None:
                 attributes["gen_ai.request.max_tokens"] = params.max_tokens
             attributes["gen_ai.request.choice.count"] = params.n

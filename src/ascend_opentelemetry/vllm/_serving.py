@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import logging
+import os
+import sys
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextvars import ContextVar
 from threading import get_ident
 from time import time_ns
 from typing import Any, TypeVar
 
-from opentelemetry import propagate, trace
-from opentelemetry.trace import SpanContext
+from opentelemetry import baggage, propagate, trace
+from opentelemetry.context import Context, get_current
 
+from ascend_opentelemetry.environment_variables import OTEL_PYTHON_VLLM_BAGGAGE_KEYS
 from ascend_opentelemetry.recorder import (
     KIND_INTERNAL,
     KIND_SERVER,
@@ -60,22 +64,50 @@ def current_scope() -> Scope | None:
     return _scope.get()
 
 
-def request_ids(headers: Mapping[str, str] | None, attributes: Mapping[str, Any]) -> SpanIds:
+def client_context(headers: Mapping[str, str] | None) -> Context:
+    """What a new ``llm_request`` is below: the current context where a span is in it, else what the client sent.
+
+    Args:
+        headers: of the client; read by the configured propagators.
+    """
+    context = get_current()
+    span = trace.get_current_span(context)
+    # a timer around the request that the step ratio did not select: it says nothing about requests
+    if isinstance(span, RecordSpan) and not span.flags:
+        context = trace.set_span_in_context(trace.INVALID_SPAN, context)
+    elif span.get_span_context().is_valid:
+        return context
+    return propagate.extract(headers, context) if headers else context
+
+
+def trace_state(headers: Mapping[str, str] | None) -> str:
+    """The W3C ``tracestate`` that a new ``llm_request`` goes on with; empty when the client sent none."""
+    return trace.get_current_span(client_context(headers)).get_span_context().trace_state.to_header()
+
+
+@functools.cache
+def _baggage_keys() -> tuple[str, ...]:
+    names = os.environ.get(OTEL_PYTHON_VLLM_BAGGAGE_KEYS, "").split(",")
+    return tuple(name for item in names if (name := item.strip()))
+
+
+def request_ids(headers: Mapping[str, str] | None, attributes: dict[str, Any]) -> SpanIds:
     """Ids of a new ``llm_request``: below the current span, else below the client's, else a root.
 
     Args:
         headers: of the client; read by the configured propagators.
-        attributes: known now, for the sampler.
+        attributes: of the span, as far as they are known, for the sampler; gets those of the baggage that
+            ``OTEL_PYTHON_VLLM_BAGGAGE_KEYS`` allows.
 
     Returns:
         The ids; with flags 0 if the request is not sampled.
     """
-    span = trace.get_current_span()
-    # a timer around the request that the step ratio did not select: it says nothing about requests
-    lone_timer = isinstance(span, RecordSpan) and not span.flags
-    parent: SpanContext = trace.INVALID_SPAN_CONTEXT if lone_timer else span.get_span_context()
-    if not parent.is_valid and headers:
-        parent = trace.get_current_span(propagate.extract(headers)).get_span_context()
+    context = client_context(headers)
+    for key in _baggage_keys():
+        value = baggage.get_baggage(key, context)
+        if value is not None:
+            attributes.setdefault(key, str(value))
+    parent = trace.get_current_span(context).get_span_context()
     if parent.is_valid:
         return parent.trace_id, getrandbits(64), parent.span_id, int(parent.trace_flags)
     scope = _scope.get()
@@ -91,8 +123,37 @@ def request_type(ids: SpanIds) -> Any:
     return CHILD_TYPE if ids[2] else ROOT_TYPE
 
 
-def _report(scope: Scope, error_type: str, message: str, error: BaseException | None, status: int | None) -> None:
-    """Record an ``llm_request`` for a request that was refused before the engine saw it."""
+#: Kinds of errors that refuse a value, and like to show it: of Python and pydantic, and vLLM's for status 4xx.
+_REFUSALS = frozenset({"ValueError", "TypeError", "LookupError", "ValidationException", "VLLMClientError"})
+#: Refusals that name a model, which is no secret.
+_NAMING = "VLLMNotFoundError"
+
+
+def shows_request(error: BaseException | None) -> bool:
+    """Whether the text of an error, or of one that led to it, may hold parts of the request (prompt, schema, ...)."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        kinds = {kind.__name__ for kind in type(error).__mro__}
+        if kinds & _REFUSALS and _NAMING not in kinds:
+            return True
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _report(
+    scope: Scope, error_type: str, message: str, error: BaseException | None, status: int | None, *, private: bool
+) -> None:
+    """Record an ``llm_request`` for a request that was refused before the engine saw it.
+
+    Args:
+        scope: of the serving call.
+        error_type: value of ``error.type``.
+        message: for the status of the span.
+        error: what was raised, if anything was.
+        status: of the HTTP response, as far as it is known.
+        private: the texts may hold parts of the request: they stay here, types go out.
+    """
     scope.reported = True
     attributes: dict[str, Any] = {"gen_ai.operation.name": scope.operation, "gen_ai.provider.name": "vllm"}
     if scope.model is not None:
@@ -104,16 +165,22 @@ def _report(scope: Scope, error_type: str, message: str, error: BaseException | 
     if not ids[3] & SAMPLED:
         return
     now = max(time_ns(), scope.start)
-    events = () if error is None else (("exception", now, tuple(exception_attributes(error).items())),)
+    details = exception_attributes(error) if error is not None else {}
+    if private:
+        message = error_type
+        details = {key: value for key, value in details.items() if key == "exception.type"}
+    events = (("exception", now, tuple(details.items())),) if details else ()
     extra = SpanExtra(STATUS_ERROR, message, events=events)
     recorder.emit((request_type(ids), scope.start, now, get_ident(), ids, tuple(attributes.items()), extra))
 
 
-def _report_response(scope: Scope, response: Any, cause: Any) -> None:
+def _report_response(scope: Scope, response: Any, cause: Any, *, private: bool = False) -> None:
     """Record a refusal by what the client is answered (``ErrorResponse``)."""
     info = getattr(response, "error", response)
     exception = cause if isinstance(cause, BaseException) else None
-    _report(scope, str(info.type), str(info.message), exception, int(info.code))
+    # older versions hand over the text of the error that they handle
+    private = private or shows_request(exception or sys.exc_info()[1])
+    _report(scope, str(info.type), str(info.message), exception, int(info.code), private=private)
 
 
 class Serve:
@@ -173,7 +240,8 @@ def _refused(scope: Scope, error: Exception) -> None:
     # the exception handler runs in another task, without this scope: it finds the mark
     error.__dict__["ascend_otel_reported"] = True
     if not scope.reported:
-        _report(scope, type(error).__qualname__, str(error) or type(error).__qualname__, error, None)
+        name = type(error).__qualname__
+        _report(scope, name, str(error) or name, error, None, private=shows_request(error))
 
 
 class ErrorResponse:
@@ -188,7 +256,8 @@ class ErrorResponse:
         scope = _scope.get()
         if error is not None or getattr(cause, "ascend_otel_reported", False) or (scope and scope.reported):
             return
-        if scope is None:  # refused before the serving function: a body that does not parse
+        unread = scope is None
+        if scope is None:  # refused before the serving function: a body that does not parse, and may be quoted
             scope = Scope("unknown", None, {})
             _scope.set(scope)
-        _report_response(scope, result, cause)
+        _report_response(scope, result, cause, private=unread)

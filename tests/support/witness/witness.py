@@ -2,6 +2,8 @@
 
 It is a vLLM plugin (put this folder on ``PYTHONPATH``) and shares no code with the package under test. Each process
 appends JSON lines to ``$WITNESS_DIR/<pid>.jsonl`` at once. ``WITNESS_STEP_MS`` makes every step that much slower.
+``WITNESS_TAG`` adds a span processor to the provider of the process, as observability products do: it sets the attribute
+``witness.tag`` when a span starts, and logs the spans that end.
 """
 
 from __future__ import annotations
@@ -19,10 +21,29 @@ def _log(kind: str, **fields: Any) -> None:
         file.write(json.dumps({"kind": kind, "time": time.time_ns(), **fields}) + "\n")
 
 
+def _add_processor(tag: str) -> None:
+    from opentelemetry import trace
+    from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
+
+    class Tagging(SpanProcessor):
+        def on_start(self, span: Span, parent_context: Any = None) -> None:
+            parent = trace.get_current_span(parent_context).get_span_context().span_id
+            span.set_attribute("witness.tag", tag)
+            span.set_attribute("witness.parent", f"{parent:016x}" if parent else "")
+
+        def on_end(self, span: ReadableSpan) -> None:
+            _log("span", name=span.name, tag=(span.attributes or {}).get("witness.tag"))
+
+    provider: Any = trace.get_tracer_provider()
+    provider.add_span_processor(Tagging())
+
+
 def install() -> None:
     """Entry point ``vllm.general_plugins``; runs in the API server, in EngineCore and in each worker."""
     if "WITNESS_DIR" not in os.environ:
         return
+    if tag := os.environ.get("WITNESS_TAG"):
+        _add_processor(tag)
     from vllm.v1.core.sched.scheduler import Scheduler
     from vllm.v1.metrics.stats import IterationStats
 

@@ -25,7 +25,7 @@ class Runtime:
     def __init__(self) -> None:
         self.added: list[Any] = []
 
-    def add_traces(self, sinks: list[Any], sampler: Any) -> None:
+    def add_traces(self, sinks: list[Any], sampler: Any, **options: Any) -> None:
         self.added += sinks
 
 

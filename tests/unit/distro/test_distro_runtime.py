@@ -175,7 +175,7 @@ def test_a_step_ratio_that_is_none_is_said_once(runtime, recorder, text, caplog)
 )
 def test_the_sampler_of_the_provider_decides(sampler, trace_id, expected) -> None:
     provider = TracerProvider(sampler=sampler, shutdown_on_exit=False)
-    assert as_sampler(provider)(trace_id, "llm_request", KIND_SERVER, {"a": 1}) is expected
+    assert as_sampler(provider)(trace_id, "llm_request", KIND_SERVER, {"a": 1}, None) is expected
 
 
 def test_a_child_of_multiprocessing_ends_it_by_a_finalizer(runtime, recorder) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ascend_opentelemetry.hooks import Custom, wrap
+from ascend_opentelemetry.hooks import Custom, switched_off, wrap
 
 
 class Original:
@@ -246,6 +246,7 @@ def test_after_five_failures_the_handler_is_left_out(kind, caplog) -> None:
         f"symbols.yaml:3: the handler of tests:Original.{kind} raised RuntimeError: handler",
         f"symbols.yaml:3: the handler of tests:Original.{kind} failed 5 times: it is off now",
     ]
+    assert switched_off[-1] == f"tests:Original.{kind}"
 
 
 @CALLS

@@ -230,3 +230,17 @@ def test_a_hook_that_cannot_be_made_does_not_break_the_import(name, installer, c
 def test_nothing_is_imported_for_a_target(installer, hook) -> None:
     installer.add(target("module_that_does_not_exist", "function"), hook)
     assert "module_that_does_not_exist" not in sys.modules
+
+
+def test_what_is_hooked_and_what_is_left_out_is_known(name, installer, hook) -> None:
+    for qualname in ("function", "Base.method", "missing", "value", "Base.value"):
+        installer.add(target(name, qualname), hook)
+    installer.add(target(name, "missing_too"), hook, missing_ok=True)
+    installer.add(target(name, "Derived.method"), lambda function: 1 / 0)
+    assert (installer.installed, installer.left_out) == ([], [])
+    importlib.import_module(name)
+    assert installer.installed == [f"{name}:function", f"{name}:Base.method"]
+    left_out = ["missing", "value", "Base.value", "Derived.method"]
+    assert installer.left_out == [f"{name}:{qualname}" for qualname in left_out]
+    installer.remove_all()
+    assert installer.installed == []

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ascend_opentelemetry.hooks import wrap
+from ascend_opentelemetry.hooks import switched_off, wrap
 
 
 def sync(first: int, *rest: int, key: str = "k") -> tuple[Any, ...]:
@@ -145,6 +145,7 @@ def test_a_handler_that_fails_five_times_is_off(function, handler, method, first
         f"the handler of {target} raised RuntimeError: {method} is broken; this call is not recorded",
         f"the handler of {target} failed 5 times: it is off now",
     ]
+    assert switched_off[-1] == f"tests:{function.__name__}"
 
 
 @pytest.mark.parametrize("signal", [KeyboardInterrupt, SystemExit, asyncio.CancelledError])

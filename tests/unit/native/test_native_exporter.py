@@ -12,7 +12,8 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExportResult
 
-from ascend_opentelemetry.native import MsServiceProfilerSpanExporter
+from ascend_opentelemetry.native import MsServiceProfilerSpanExporter, NativeSink
+from ascend_opentelemetry.recorder._record import RecordType
 
 
 @pytest.fixture
@@ -39,20 +40,46 @@ def look(exporter: MsServiceProfilerSpanExporter) -> None:
 
 def test_span_becomes_a_row(provider: TracerProvider, profile: Any) -> None:
     start = time.time_ns()
-    span = provider.get_tracer("ascend_opentelemetry.Execute").start_span("forward", start_time=start)
+    span = provider.get_tracer("model.Execute").start_span("layer", start_time=start)
     span.set_attributes({"rid": "r", "sizes": [1, 2], "status": "x", "queue=": 1.5, "ok": True})
     span.end(end_time=start + 100)
     pid, tid = os.getpid(), threading.get_native_id()
     args = '{"type": 2, "rid": "r", "sizes": [1, 2], "status_": "x", "queue=_": 1.5, "ok": true}'
     assert profile.rows("SELECT * FROM slice") == [
-        (1, start, 100, "forward", 0, tid, "Execute", args, "", start + 100, "", pid, tid)
+        (1, start, 100, "layer", 0, tid, "model.Execute", args, "", start + 100, "", pid, tid)
     ]
-    assert profile.rows("SELECT thread_name FROM thread") == [f"Execute({tid})"]
+    assert profile.rows("SELECT thread_name FROM thread") == [f"model.Execute({tid})"]
 
 
-def test_foreign_scope_and_odd_names(provider: TracerProvider, profile: Any) -> None:
-    provider.get_tracer("vllm.engine").start_span("a\ud800").end()
-    assert profile.rows("SELECT cat, name, args FROM slice") == [("vllm.engine", "a?", '{"type": 2}')]
+def test_odd_names_and_names_that_end_the_analysis(provider: TracerProvider, profile: Any) -> None:
+    for name in ("a\ud800", "batchFrameworkProcessing", "BatchSchedule", ""):
+        provider.get_tracer("vllm.engine").start_span(name).end()
+    assert profile.rows("SELECT cat, name, args FROM slice") == [
+        ("vllm.engine", name, '{"type": 2}') for name in ("a?", "batchFrameworkProcessing_", "BatchSchedule_", "")
+    ]
+
+
+def test_what_the_hooks_write_themselves_is_left_out(provider: TracerProvider, profile: Any) -> None:
+    for scope in ("ascend_opentelemetry", "ascend_opentelemetry.Execute", "ascend_opentelemetry_of_others", ""):
+        provider.get_tracer(scope).start_span(f"in {scope}").end()
+    assert profile.rows("SELECT cat, name FROM slice") == [
+        ("ascend_opentelemetry_of_others", "in ascend_opentelemetry_of_others"),
+        ("", "in "),
+    ]
+
+
+def test_exporter_and_sink_share_a_file(provider: TracerProvider, profile: Any) -> None:
+    sink = NativeSink(str(profile.path), on_change=profile.changes.append)
+    profile.sink = sink
+    provider.get_tracer("x").start_span("span").end()
+    profile.record(RecordType("Engine", "record"))
+    sink.commit()
+    provider.get_tracer("x").start_span("late").end()
+    sink.shutdown(1)
+    provider.get_tracer("x").start_span("last").end()
+    [file] = profile.files
+    assert profile.rows(file=file) == ["span", "record", "late", "last"]
+    assert profile.rows("PRAGMA integrity_check") == ["ok"]
 
 
 def test_domain_filter(exporter: MsServiceProfilerSpanExporter, provider: TracerProvider, profile: Any) -> None:
@@ -60,9 +87,9 @@ def test_domain_filter(exporter: MsServiceProfilerSpanExporter, provider: Tracer
         profile.config(enable, domain="Request")
         look(exporter)
         exporter.export([])
-    for scope in ("ascend_opentelemetry.Engine", "ascend_opentelemetry.Execute"):
-        provider.get_tracer(scope).start_span(scope[-3:]).end()
-    assert profile.rows() == ["ine"]
+    for scope in ("Engine", "Execute"):
+        provider.get_tracer(scope).start_span(f"in {scope}").end()
+    assert profile.rows() == ["in Engine"]
 
 
 def test_span_counts_when_it_ended_before_the_window_closed(

@@ -178,7 +178,8 @@ def test_equal_dict_keys_of_different_kinds_stay_different() -> None:
     assert [str(span.attributes[0].value.double_value) for span in spans[3:5]] == ["0.0", "-0.0"]
 
 
-def test_more_values_and_keys_than_are_kept() -> None:
+def test_more_values_and_keys_than_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "5000")
     encoder = SpanEncoder(RESOURCE)
     values = [*range(1000), *map(str, range(1000)), *range(1000)]
     encoder.add([plain(value) for value in values])

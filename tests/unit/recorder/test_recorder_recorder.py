@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import pytest
+from opentelemetry.trace import SpanContext
 
 from ascend_opentelemetry.recorder import (
+    KIND_INTERNAL,
     KIND_SERVER,
     LEVEL_DETAILED,
     LEVEL_INFO,
@@ -163,14 +165,20 @@ def test_records_that_a_sink_lost_are_counted(recorder, sink, number) -> None:
 def test_the_sampler_is_asked_with_what_is_known(recorder) -> None:
     asked = []
 
-    def sampler(trace_id, name, kind, attributes) -> bool:
-        asked.append((trace_id, name, kind, attributes))
+    def sampler(trace_id, name, kind, attributes, parent) -> bool:
+        asked.append((trace_id, name, kind, attributes, parent))
         return False
 
+    parent = SpanContext(7, 8, is_remote=True)
+
     assert recorder.sample(1, "llm_request", KIND_SERVER, {"a": 1}) is True
+    assert recorder.sample(7, "llm_request", KIND_SERVER, {}, parent) is False  # as it is not sampled there
     recorder.set_traces(True, sampler)
     assert recorder.sample(7, "llm_request", KIND_SERVER, {"a": 1}) is False
-    assert asked == [(7, "llm_request", KIND_SERVER, {"a": 1})]
+    assert recorder.sample(7, "llm_request", KIND_SERVER, {}, parent) is False
+    recorder.root(RecordType("Execute", "step"))
+    assert asked[:2] == [(7, "llm_request", KIND_SERVER, {"a": 1}, None), (7, "llm_request", KIND_SERVER, {}, parent)]
+    assert [call[1:] for call in asked[2:]] == [("step", KIND_INTERNAL, {}, None)]
 
 
 @pytest.mark.parametrize(("ratio", "expected"), [(0.0, 0), (1.0, 2000), (0.25, 500)])

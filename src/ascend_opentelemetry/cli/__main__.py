@@ -1,0 +1,7 @@
+"""``python -m ascend_opentelemetry.cli``."""
+
+import sys
+
+from ascend_opentelemetry.cli import main
+
+sys.exit(main())

@@ -1,0 +1,96 @@
+"""What sinks have to say, as plain values; the sinks know nothing of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
+from urllib.parse import urlsplit, urlunsplit
+
+
+@runtime_checkable
+class Exporting(Protocol):
+    """A sink that exports and counts (``otlp.OtlpSink``)."""
+
+    @property
+    def exported(self) -> int: ...
+    @property
+    def dropped(self) -> dict[str, int]: ...
+
+
+class ExporterStatus:
+    """Follows one exporting sink.
+
+    Args:
+        sink: an ``otlp.OtlpSink``.
+    """
+
+    def __init__(self, sink: Any) -> None:
+        self._sink = sink
+        self._exported = 0
+        self._last_success: float | None = None
+        self._last_error: str | None = None
+
+    def describe(self) -> dict[str, object]:
+        """Where spans go and what became of them.
+
+        ``last_success`` (s since 1970) is exact to the time between two calls. ``last_error`` is the kind of failure
+        of the last attempt, None when that got through: what the endpoint says may hold what was sent.
+        """
+        transport = self._sink._sender._transport
+        exported, cause = self._sink.exported, transport.outcome.cause
+        if exported < self._exported:  # a forked child counts anew
+            self._last_success = None
+        if exported > self._exported:
+            self._last_success, self._last_error = round(time.time(), 3), None
+        if cause or transport.failing:  # an exporter that is not OTLP's does not say why
+            self._last_error = cause or self._last_error or "not sent"
+        self._exported = exported
+        return {
+            "endpoint": without_secrets(transport.endpoint),
+            "protocol": _protocol(transport._exporter),
+            "exported": exported,
+            "dropped": self._sink.dropped,
+            "last_success": self._last_success,
+            "last_error": self._last_error,
+        }
+
+
+def _protocol(exporter: object) -> str:
+    module = type(exporter).__module__
+    if module.startswith("opentelemetry.exporter.otlp.proto.grpc."):
+        return "grpc"
+    if module.startswith("opentelemetry.exporter.otlp.proto.http."):
+        return "http/protobuf"
+    return type(exporter).__name__
+
+
+def without_secrets(endpoint: str) -> str:
+    """The endpoint without what may be a password: user, query and fragment."""
+    if "://" not in endpoint:
+        return endpoint.rpartition("@")[2]
+    parts = urlsplit(endpoint)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def mode_of(trace_sinks: Sequence[object], native: object | None) -> str:
+    """How records leave the process.
+
+    Returns:
+        ``own``: our exporting sinks; ``bridge``: the processors of a provider that others have set up; ``native``:
+        native files only; ``none``: nobody takes them.
+    """
+    if trace_sinks:
+        return "own" if any(isinstance(sink, Exporting) for sink in trace_sinks) else "bridge"
+    return "none" if native is None else "native"
+
+
+def describe_native(state: Any) -> dict[str, object]:
+    """The fields of ``native.NativeState``."""
+    return {
+        "config": str(state.config_path),
+        "enabled": state.enabled,
+        "file": str(state.file) if state.file is not None else None,
+        "written": state.written,
+        "dropped": state.dropped,
+    }
