@@ -21,7 +21,7 @@ unit: ## tests without vLLM
 
 oldest: ## tests of what depends on OpenTelemetry's inside, with the oldest version supported
 	@oldest=$$($(PYTHON) -m devtools.otel_oldest) && \
-	$$oldest $(PYTEST) tests/unit/otlp tests/unit/recorder tests/integration/test_integration_processes.py
+	$$oldest $(PYTEST) tests/unit/otlp tests/unit/recorder tests/unit/cli tests/unit/status tests/integration/test_integration_processes.py
 
 integration: ## tests with several parts of the package, vLLM in one process, Jaeger and the Collector
 	@$(PYTHON) -m devtools.backends >/dev/null && $(VLLM) ASCEND_OTEL_TEST_VLLM=1 $$vllm $(PYTEST) tests/integration $(NONE_YET)

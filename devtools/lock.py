@@ -11,7 +11,11 @@ PLATFORM = ("--python-version", "3.11", "--python-platform", "x86_64-unknown-lin
 
 def main() -> int:
     """Writes each ``<name>.txt`` from its ``<name>.in``; 1 when one cannot be resolved."""
-    for name, options in (("dev", ()), ("otel-oldest", ()), ("vllm", ("--overrides", _env.LOCKS / "vllm-overrides.txt"))):
+    for name, options in (
+        ("dev", ()),
+        ("otel-oldest", ()),
+        ("vllm", ("--overrides", _env.LOCKS / "vllm-overrides.txt")),
+    ):
         command = [_env.uv(), "pip", "compile", "--upgrade", "--no-header", "--no-annotate", "--no-emit-index-url"]
         command += [*PLATFORM, *options, _env.LOCKS / f"{name}.in", "-o", _env.LOCKS / f"{name}.txt"]
         log = _env.cache_dir() / f"lock-{name}.log"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+# before any provider is made: the SDK, which detects a new child's resource on a thread, would wait for itself
+import concurrent.futures.thread  # noqa: F401
 import os
 from pathlib import Path
 

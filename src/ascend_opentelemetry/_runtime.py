@@ -16,7 +16,7 @@ from opentelemetry.trace import SpanContext
 
 from ascend_opentelemetry.environment_variables import OTEL_PYTHON_VLLM_STEP_SAMPLE_RATIO, SERVICE_PROF_CONFIG_PATH
 from ascend_opentelemetry.native import NativeSink
-from ascend_opentelemetry.recorder import RootSampler, Sink, recorder
+from ascend_opentelemetry.recorder import Before, RootSampler, Sink, recorder
 from ascend_opentelemetry.recorder._peers import SERVICE_VARIABLE
 from ascend_opentelemetry.status import ExporterStatus, Exporting, StatusSink, describe_native, mode_of
 from ascend_opentelemetry.version import __version__
@@ -37,6 +37,7 @@ class Runtime:
         self._sampler: RootSampler | None = None
         self._scope_enabled: Callable[[str], bool] | None = None
         self._new_trace_id: Callable[[], int] | None = None
+        self._before: Before | None = None
         self._status = StatusSink(self._describe)
         self._exporters: list[ExporterStatus] = []
         #: Gives ``installed``, ``left_out`` and ``switched_off``: functions of vLLM, as ``module:qualname``.
@@ -54,6 +55,7 @@ class Runtime:
         *,
         scope_enabled: Callable[[str], bool] | None = None,
         new_trace_id: Callable[[], int] | None = None,
+        before: Before | None = None,
     ) -> None:
         """Export spans, from now on.
 
@@ -62,8 +64,10 @@ class Runtime:
             sampler: decides about roots.
             scope_enabled: whether hooks whose instrumentation scope has this name give spans; None: all do.
             new_trace_id: makes the trace ids of roots; None: random ones.
+            before: what is done to records before the sinks take them.
         """
         self._trace_sinks += sinks
+        self._before = before
         self._sampler = sampler
         self._scope_enabled = scope_enabled
         self._new_trace_id = new_trace_id
@@ -94,7 +98,7 @@ class Runtime:
     def _start_sinks(self) -> None:
         sinks: list[Sink] = [self._native] if self._native is not None else []
         self._exporters = [ExporterStatus(sink) for sink in self._trace_sinks if isinstance(sink, Exporting)]
-        recorder.start([*sinks, *self._trace_sinks, self._status])
+        recorder.start([*sinks, *self._trace_sinks, self._status], self._before)
         recorder.set_traces(
             self.has_traces,
             self._sampler,
@@ -131,7 +135,7 @@ class Runtime:
         if self.started:
             self.started = False
             recorder.shutdown()
-            self._trace_sinks = []
+            self._trace_sinks, self._before = [], None
             recorder.on_meta = None
             atexit.unregister(self._exit)
 

@@ -72,6 +72,8 @@ def test_each_request_has_its_tree(served: Served, way: str) -> None:
         traceparent = service.answers[kind].traceparent
         assert traceparent is not None
         trace = [span for span in spans if span.trace_id == traceparent.split("-")[1]]
+        # of FastAPI's instrumentation, which our distro tells to leave them out
+        trace = [span for span in trace if not span.name.endswith((" http receive", " http send"))]
         assert paths(trace) == tree, kind
 
 

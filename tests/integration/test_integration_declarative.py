@@ -106,10 +106,11 @@ def test_the_sampler_of_the_file_decides_about_spans_only(program, receiver, con
     assert counts(program.folder) == ROWS
 
 
-def test_started_plainly_the_plugin_does_as_the_file_says(program, receiver, configured) -> None:
-    configured("distribution:\n  ascend:\nSETTINGS\n")
+@pytest.mark.parametrize("listed", ["", "instrumentation/development:\n  python:\n    vllm: {}\n"])
+def test_started_plainly_the_plugin_does_as_the_file_says(program, receiver, configured, listed) -> None:
+    configured(f"distribution:\n  ascend:\nSETTINGS\n{listed}")
     done = program.serve("spawn", plain=True)
-    assert done.code == 0, done.err
+    assert (done.code, done.warnings) == (0, []), done.err
     assert Counter(span.name for span in receiver.spans()) == {name: count * 2 for name, count in SPANS.items()}
     assert len(program.databases) == 2
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from ascend_opentelemetry import status
+from ascend_opentelemetry._endpoint import without_secrets
 from ascend_opentelemetry.cli import _distros, _endpoint, _explain, _processes, _text, _variables
 from ascend_opentelemetry.cli._finding import Finding, by_severity, exit_code
 
@@ -114,7 +115,7 @@ def _as_json(answer: _endpoint.Answer | None) -> dict[str, Any] | None:
     if answer is None:
         return None
     return {
-        "url": status.without_secrets(answer.endpoint),
+        "url": without_secrets(answer.endpoint),
         "protocol": answer.protocol,
         "tls": answer.tls,
         "error": answer.cause or None,

@@ -88,19 +88,9 @@ def send_test_span(protocol: Protocol, endpoint: str | None = None) -> Answer:
     outcome = transport.send(payload, 1)
     seconds = time.monotonic() - started
     transport.shutdown()
-    https = transport.endpoint.lower().startswith("https://")
+    https = transport.address.lower().startswith("https://")
     tls = https if protocol != "grpc" else not getattr(exporter, "_insecure", True)
-    detail = _scrub(outcome.detail, transport.endpoint)
-    return Answer(transport.endpoint, protocol, tls, outcome.cause, detail, outcome.rejected, seconds)
-
-
-def _scrub(text: str, endpoint: str) -> str:
-    """The text without the secrets of the endpoint, which exceptions repeat."""
-    parts = urlsplit(endpoint if "://" in endpoint else f"//{endpoint}")
-    user, at, _ = parts.netloc.rpartition("@")
-    for secret in (user + at, f"?{parts.query}" if parts.query else ""):
-        text = text.replace(secret, "") if secret else text
-    return text
+    return Answer(transport.address, protocol, tls, outcome.cause, outcome.detail, outcome.rejected, seconds)
 
 
 def _make_exporter(protocol: Protocol, endpoint: str | None) -> Any:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 
+from ascend_opentelemetry._endpoint import without_secrets
 from ascend_opentelemetry.cli._endpoint import TIMEOUT, Answer
 from ascend_opentelemetry.cli._finding import Finding
 from ascend_opentelemetry.cli._probe import Probe, probe
-from ascend_opentelemetry.status import without_secrets
 
 _ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 _PROTOCOL = "OTEL_EXPORTER_OTLP_PROTOCOL"

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ascend_opentelemetry._endpoint import without_secrets
 from ascend_opentelemetry.cli._finding import Finding
-from ascend_opentelemetry.status import without_secrets
 
 _ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 _TRACES_ENDPOINT = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"

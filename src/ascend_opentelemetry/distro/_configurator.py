@@ -10,6 +10,7 @@ from opentelemetry.environment_variables import OTEL_PYTHON_ID_GENERATOR
 from opentelemetry.sdk._configuration import _OTelSDKConfigurator
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 
+from ascend_opentelemetry.distro import _declarative
 from ascend_opentelemetry.distro._role import is_helper
 from ascend_opentelemetry.recorder import getrandbits
 from ascend_opentelemetry.version import __version__
@@ -40,6 +41,9 @@ class AscendConfigurator(_OTelSDKConfigurator):
 
     def _configure(self, **kwargs: Any) -> None:
         if is_helper():
+            return
+        if _declarative.is_used():
+            _declarative.configure(OwnIdGenerator)
             return
         from opentelemetry import trace
         from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
@@ -77,7 +81,7 @@ def _export(exporters: list[SpanExporter], provider: TracerProvider) -> None:
     from opentelemetry.sdk.resources import Resource
 
     from ascend_opentelemetry._runtime import as_sampler, as_scope_switch, as_trace_ids, runtime
-    from ascend_opentelemetry.otlp import OtlpSink
+    from ascend_opentelemetry.otlp import ForeignProcessors, OtlpSink
 
     scope_enabled = as_scope_switch(provider)
     sinks = [
@@ -101,4 +105,5 @@ def _export(exporters: list[SpanExporter], provider: TracerProvider) -> None:
         as_sampler(provider),
         scope_enabled=scope_enabled,
         new_trace_id=None if own_ids else as_trace_ids(provider),
+        before=ForeignProcessors(provider, scope_enabled),
     )

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry.sdk.trace import SpanProcessor
 
-from ascend_opentelemetry.otlp._readable import to_readable
+from ascend_opentelemetry.otlp._late_span import LateSpans
 from ascend_opentelemetry.otlp._sdk_span import SDK_SPAN, all_scopes
-from ascend_opentelemetry.otlp._settings import Limits
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
@@ -35,7 +34,7 @@ class _DrainFirst(SpanProcessor):
 
 
 class BridgeSink:
-    """Hands each record as an ended ``ReadableSpan`` to the processors of a provider that is not ours.
+    """Leads each record as a span through the processors of a provider that is not ours.
 
     Args:
         provider: of another distribution, or the program's own; it keeps its processors, exporters and resource.
@@ -51,20 +50,23 @@ class BridgeSink:
     ) -> None:
         self._provider = provider
         self._scope_enabled = scope_enabled
-        self._limits = Limits(provider._span_limits)
+        self._late = LateSpans(provider)
         self._first: SpanProcessor | None = None
         if drain is not None and hasattr(provider._active_span_processor, "_span_processors"):
             self._first = _DrainFirst(drain)
             self._set_processors(lambda processors: (self._first, *processors))
 
     def write(self, records: Sequence[Record]) -> None:
-        processor, resource = self._provider._active_span_processor, self._provider.resource
+        active = self._provider._active_span_processor
+        processors = getattr(active, "_span_processors", (active,))
+        if self._first is not None:
+            processors = tuple([processor for processor in processors if processor is not self._first])
         for record in records:
             record_type = record[0]
             if record_type is SDK_SPAN or record[4] is None or not record_type.traces:
                 continue
             if self._scope_enabled(record_type.scope):
-                processor.on_end(to_readable(record, resource, self._limits))
+                self._late.lead(record, processors)
 
     def commit(self) -> None:
         """Do nothing: the processors have batches of their own."""

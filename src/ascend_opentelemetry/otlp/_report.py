@@ -18,6 +18,7 @@ _NOBODY = (
     "or switch the export off with OTEL_TRACES_EXPORTER=none."
 )
 _TLS = "Check OTEL_EXPORTER_OTLP_CERTIFICATE, and whether the endpoint is https or http."
+_TLS_WORDS = ("CERTIFICATE_VERIFY_FAILED", "SSL_ERROR", "andshake")
 _COLLECTOR = "See the log of the collector."
 
 _ADVICE = {
@@ -71,12 +72,14 @@ class ExportReport:
             return
         self._named[cause] = now
         self._open.add(cause)
+        # gRPC has one status for all that keeps it from a connection
+        advice = _TLS if any(word in detail for word in _TLS_WORDS) else _ADVICE.get(cause, _COLLECTOR)
         _logger.warning(
             "Cannot export spans to %s: %s (%s). They are dropped and counted until it works again. %s",
             self._endpoint,
             cause,
             detail or "no details",
-            _ADVICE.get(cause, _COLLECTOR),
+            advice,
         )
 
     def delivered(self) -> None:

@@ -53,6 +53,19 @@ class Sender:
         self._thread: threading.Thread | None = None
         self._report = ExportReport(self._transport.endpoint)
 
+    @property
+    def endpoint(self) -> str:
+        return self._transport.endpoint
+
+    @property
+    def protocol(self) -> str:
+        return self._transport.protocol
+
+    @property
+    def last_error(self) -> str:
+        # an exporter that is not OTLP's does not say why
+        return self._transport.outcome.cause or ("not sent" if self._transport.failing else "")
+
     def put(self, payload: Any, spans: int, timeout: float = 0.0) -> None:
         """Queue a payload, or drop it where ``timeout`` seconds bring no room for it."""
         with self._changed:

@@ -104,6 +104,21 @@ class OtlpSink:
             dropped["encode_failed"] = failed
         return dropped
 
+    @property
+    def endpoint(self) -> str:
+        """Where spans are sent to, without user, password and query."""
+        return self._sender.endpoint
+
+    @property
+    def protocol(self) -> str:
+        """``grpc``, ``http/protobuf``, or the class of an exporter that is not OTLP's."""
+        return self._sender.protocol
+
+    @property
+    def last_error(self) -> str:
+        """The kind of failure of the last attempt to send; empty when it got through."""
+        return self._sender.last_error
+
     def set_resource(self, resource: Resource) -> None:
         """Change the resource of the records that are written from here on."""
         with self._batching:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ascend_opentelemetry.otlp._attributes import AttributeKeys
 from ascend_opentelemetry.otlp._settings import Limits
 from ascend_opentelemetry.otlp._wire import field, text, varint
-from ascend_opentelemetry.recorder._record import STATUS_ERROR
+from ascend_opentelemetry.recorder._record import REMOTE, STATUS_ERROR
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from ascend_opentelemetry.recorder._record import RecordType, SpanExtra
 
-#: Bits of ``SpanFlags``: the remote bit is known, and the parent (or link) is remote.
-REMOTE_KNOWN, REMOTE = 0x100, 0x200
+#: Bit of ``SpanFlags``: that of ``REMOTE`` is known.
+REMOTE_KNOWN = 0x100
 
 _pack_flags = struct.Struct("<I").pack
 _pack_time = struct.Struct("<Q").pack

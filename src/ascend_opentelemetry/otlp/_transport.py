@@ -12,6 +12,8 @@ import zlib
 from types import FunctionType, MethodType
 from typing import Any, NamedTuple
 
+from ascend_opentelemetry._endpoint import hide_secrets, without_secrets
+
 _PACKAGE = "opentelemetry.exporter.otlp.proto"
 _GRPC_METHOD = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 _GRPC_RETRY = "google.rpc.retryinfo-bin"
@@ -62,7 +64,12 @@ class Transport:
     takes_bytes = False
 
     def __init__(self, exporter: Any) -> None:
-        self.endpoint = str(getattr(exporter, "_endpoint", type(exporter).__name__))
+        #: As the exporter has it, maybe with a password.
+        self.address = str(getattr(exporter, "_endpoint", type(exporter).__name__))
+        #: Where it sends to, as it may be shown.
+        self.endpoint = without_secrets(self.address)
+        #: ``grpc``, ``http/protobuf``, or the class of an exporter that is not OTLP's.
+        self.protocol = type(exporter).__name__
         self._exporter = exporter
         #: Of the last attempt; a retry overwrites it. Without a cause also while there is no answer yet.
         self.outcome = Outcome()
@@ -76,6 +83,10 @@ class Transport:
             payload: a list of ``ReadableSpan``, or the bytes of a request where ``takes_bytes`` says so.
             spans: how many are in it.
         """
+        cause, detail, rejected = self._try(payload, spans)
+        return Outcome(cause, hide_secrets(detail, self.address), rejected)
+
+    def _try(self, payload: Any, spans: int) -> Outcome:
         self.outcome = Outcome()
         _sending.now, _sending.said = True, ""
         delivered = False
@@ -136,6 +147,7 @@ class _GrpcTransport(_OtlpTransport):
 
     def __init__(self, exporter: Any) -> None:
         super().__init__(exporter, type(exporter)._export.__module__)
+        self.protocol = "grpc"
         self._spans = 0
         #: The channel could not connect, and now waits before it tries again.
         self._unconnected = False
@@ -219,6 +231,7 @@ class _HttpTransport(_OtlpTransport):
 
     def __init__(self, exporter: Any, export: FunctionType) -> None:
         super().__init__(exporter, export.__module__)
+        self.protocol = "http/protobuf"
         names = {**export.__globals__, "encode_spans": _itself}
         passing = FunctionType(export.__code__, names, export.__name__, export.__defaults__, export.__closure__)
         self._send = MethodType(passing, exporter)

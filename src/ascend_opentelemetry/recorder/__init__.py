@@ -1,6 +1,6 @@
 """The hot path: records, the span that is current, the queue and its drain."""
 
-from ascend_opentelemetry.recorder._drain import Drain, Sink
+from ascend_opentelemetry.recorder._drain import Before, Drain, Sink
 from ascend_opentelemetry.recorder._peers import Peers
 from ascend_opentelemetry.recorder._record import (
     KIND_INTERNAL,
@@ -9,6 +9,7 @@ from ascend_opentelemetry.recorder._record import (
     LEVEL_ERROR,
     LEVEL_INFO,
     LEVEL_VERBOSE,
+    REMOTE,
     STATUS_ERROR,
     STATUS_OK,
     STATUS_UNSET,
@@ -30,6 +31,7 @@ from ascend_opentelemetry.recorder._span import (
     exception_attributes,
     format_traceparent,
     getrandbits,
+    is_suppressed,
     make_current,
     open_span,
     parse_traceparent,
@@ -44,10 +46,12 @@ __all__ = [
     "LEVEL_ERROR",
     "LEVEL_INFO",
     "LEVEL_VERBOSE",
+    "REMOTE",
     "SAMPLED",
     "STATUS_ERROR",
     "STATUS_OK",
     "STATUS_UNSET",
+    "Before",
     "Drain",
     "NativeRow",
     "NativeWindow",
@@ -67,6 +71,7 @@ __all__ = [
     "exception_attributes",
     "format_traceparent",
     "getrandbits",
+    "is_suppressed",
     "make_current",
     "open_span",
     "parse_traceparent",

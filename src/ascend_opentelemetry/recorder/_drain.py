@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from ascend_opentelemetry.recorder._record import Record
@@ -19,6 +19,10 @@ INTERVAL = 0.1
 MARGIN = 0.2
 #: Records that are worked on before other threads get their turn; more when the queue is deep.
 SLICE = 64
+
+
+#: Takes a slice of records and gives what the sinks get in its place; called by the drain's thread.
+Before = Callable[[Sequence[Record]], Sequence[Record]]
 
 
 class Sink(Protocol):
@@ -66,6 +70,8 @@ class Drain:
         self._sinks: list[Sink] = []
         #: Records that a sink failed to take, by its type.
         self.lost: dict[str, int] = {}
+        #: What is done to records before the sinks take them.
+        self._before: Before | None = None
         self._failed: set[tuple[str, str]] = set()
         self._running = False
         self._reset()
@@ -78,9 +84,10 @@ class Drain:
         self._busy: Sink | None = None
         self._thread: threading.Thread | None = None
 
-    def start(self, sinks: list[Sink]) -> None:
+    def start(self, sinks: list[Sink], before: Before | None = None) -> None:
         """Start the thread; when it runs already, give it other sinks."""
         self._sinks = sinks
+        self._before = before
         self._running = True
         if self._thread is None or not self._thread.is_alive():
             self._start_thread()
@@ -112,31 +119,42 @@ class Drain:
         depth = len(self._queue)  # what comes in meanwhile waits for the next round, else this one might never end
         while depth:
             records = [popleft() for _ in range(min(depth, max(SLICE, depth // 8)))]
-            for sink in self._sinks:
-                if self._call(sink, "write", records) is False:
-                    name = type(sink).__name__
-                    self.lost[name] = self.lost.get(name, 0) + len(records)
+            depth -= len(records)
+            self._write(records)
             time.sleep(0)
             # less than that is there when a shutdown gave up on a sink and emptied the queue
-            depth = min(depth - len(records), len(self._queue))
+            depth = min(depth, len(self._queue))
         for sink in self._sinks:
             self._call(sink, "commit")
             if export:
                 self._call(sink, "request_flush")
+
+    def _write(self, records: Sequence[Record]) -> None:
+        if self._before is not None:
+            try:
+                records = self._before(records)
+            except Exception as error:  # noqa: BLE001 - the sinks get the records all the same
+                self._warn(type(self._before).__name__, "__call__", error)
+        for sink in self._sinks:
+            if self._call(sink, "write", records) is False:
+                name = type(sink).__name__
+                self.lost[name] = self.lost.get(name, 0) + len(records)
 
     def _call(self, sink: Sink, method: str, *args: object) -> Any:
         """The method's result; False when it raised."""
         self._busy = sink
         try:
             return getattr(sink, method)(*args)
-        except Exception:  # a broken sink must not end the others
-            key = (type(sink).__name__, method)
-            if key not in self._failed:
-                self._failed.add(key)
-                _logger.warning("%s.%s failed; its data are lost, serving goes on", *key, exc_info=True)
+        except Exception as error:  # noqa: BLE001 - a broken sink must not end the others
+            self._warn(type(sink).__name__, method, error)
             return False
         finally:
             self._busy = None
+
+    def _warn(self, name: str, method: str, error: Exception) -> None:
+        if (name, method) not in self._failed:
+            self._failed.add((name, method))
+            _logger.warning("%s.%s failed; its data are lost, serving goes on", name, method, exc_info=error)
 
     def flush(self, timeout: float) -> bool:
         """Have everything drained and flushed by the thread, which drains nothing else meanwhile.

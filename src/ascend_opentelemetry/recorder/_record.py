@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
-#: ``trace_id, span_id, parent_span_id (0 for a root), trace_flags`` of a span.
+#: ``trace_id, span_id, parent_span_id (0 for a root), flags`` of a span; flags as in OTLP's ``SpanFlags``: the trace
+#: flags, and ``REMOTE`` where the parent is in another process.
 SpanIds: TypeAlias = tuple[int, int, int, int]
+REMOTE = 0x200
 
 #: ``name, time in ns since 1970, attributes`` of a span event.
 SpanEvent: TypeAlias = tuple[str, int, Sequence[tuple[str, Any]]]

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from opentelemetry.trace import SpanContext
 
-from ascend_opentelemetry.recorder._drain import Drain, Sink
+from ascend_opentelemetry.recorder._drain import Before, Drain, Sink
 from ascend_opentelemetry.recorder._peers import Peers
 from ascend_opentelemetry.recorder._record import KIND_INTERNAL, Record, RecordType
 from ascend_opentelemetry.recorder._span import SAMPLED, RecordSpan, RootSampler, getrandbits, is_suppressed, random
@@ -188,13 +188,17 @@ class Recorder:
         """Records that a sink failed to take, by the sink's type."""
         return self._drain.lost
 
-    def start(self, sinks: list[Sink]) -> None:
+    def start(self, sinks: list[Sink], before: Before | None = None) -> None:
         """Start the drain with these sinks; when it runs already, go on with these.
+
+        Args:
+            sinks: take the records.
+            before: what is done to each slice of records first.
 
         From here on the process flushes when another one of its service asks for it.
         """
         self.append = self.queue.append
-        self._drain.start(sinks)
+        self._drain.start(sinks, before)
         try:
             self._peers.listen(self._flush_for_peer)
         except OSError as error:

@@ -1,6 +1,6 @@
 """What each process says about itself: a small file a process, which ``ascend-otel doctor`` reads."""
 
-from ascend_opentelemetry.status._describe import ExporterStatus, Exporting, describe_native, mode_of, without_secrets
+from ascend_opentelemetry.status._describe import ExporterStatus, Exporting, describe_native, mode_of
 from ascend_opentelemetry.status._folder import candidates, open_folder, remove_stale
 from ascend_opentelemetry.status._process import is_alive, start_ticks
 from ascend_opentelemetry.status._reader import read_all
@@ -20,5 +20,4 @@ __all__ = [
     "read_all",
     "remove_stale",
     "start_ticks",
-    "without_secrets",
 ]

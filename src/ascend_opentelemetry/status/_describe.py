@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
-from urllib.parse import urlsplit, urlunsplit
 
 
 @runtime_checkable
@@ -16,16 +15,22 @@ class Exporting(Protocol):
     def exported(self) -> int: ...
     @property
     def dropped(self) -> dict[str, int]: ...
+    @property
+    def endpoint(self) -> str: ...
+    @property
+    def protocol(self) -> str: ...
+    @property
+    def last_error(self) -> str: ...
 
 
 class ExporterStatus:
     """Follows one exporting sink.
 
     Args:
-        sink: an ``otlp.OtlpSink``.
+        sink: what it follows.
     """
 
-    def __init__(self, sink: Any) -> None:
+    def __init__(self, sink: Exporting) -> None:
         self._sink = sink
         self._exported = 0
         self._last_success: float | None = None
@@ -37,40 +42,22 @@ class ExporterStatus:
         ``last_success`` (s since 1970) is exact to the time between two calls. ``last_error`` is the kind of failure
         of the last attempt, None when that got through: what the endpoint says may hold what was sent.
         """
-        transport = self._sink._sender._transport
-        exported, cause = self._sink.exported, transport.outcome.cause
+        exported, error = self._sink.exported, self._sink.last_error
         if exported < self._exported:  # a forked child counts anew
             self._last_success = None
         if exported > self._exported:
             self._last_success, self._last_error = round(time.time(), 3), None
-        if cause or transport.failing:  # an exporter that is not OTLP's does not say why
-            self._last_error = cause or self._last_error or "not sent"
+        if error:
+            self._last_error = error
         self._exported = exported
         return {
-            "endpoint": without_secrets(transport.endpoint),
-            "protocol": _protocol(transport._exporter),
+            "endpoint": self._sink.endpoint,
+            "protocol": self._sink.protocol,
             "exported": exported,
             "dropped": self._sink.dropped,
             "last_success": self._last_success,
             "last_error": self._last_error,
         }
-
-
-def _protocol(exporter: object) -> str:
-    module = type(exporter).__module__
-    if module.startswith("opentelemetry.exporter.otlp.proto.grpc."):
-        return "grpc"
-    if module.startswith("opentelemetry.exporter.otlp.proto.http."):
-        return "http/protobuf"
-    return type(exporter).__name__
-
-
-def without_secrets(endpoint: str) -> str:
-    """The endpoint without what may be a password: user, query and fragment."""
-    if "://" not in endpoint:
-        return endpoint.rpartition("@")[2]
-    parts = urlsplit(endpoint)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def mode_of(trace_sinks: Sequence[object], native: object | None) -> str:

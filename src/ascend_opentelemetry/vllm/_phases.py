@@ -9,6 +9,7 @@ from typing import Any
 
 from ascend_opentelemetry.recorder import (
     KIND_INTERNAL,
+    REMOTE,
     SAMPLED,
     STATUS_ERROR,
     RecordType,
@@ -86,7 +87,7 @@ class PhaseTracker:
         headers: Mapping[str, str] | None = getattr(request, "trace_headers", None)
         parent = parse_traceparent(headers.get("traceparent")) if headers else None
         if parent is None:
-            trace_id = getrandbits(128)
+            trace_id = recorder.new_trace_id()
             if recorder.sample(trace_id, "llm_request", KIND_INTERNAL, {}):
                 self.requests[request.request_id] = Phases(trace_id, 0)
             return
@@ -159,7 +160,7 @@ class PhaseTracker:
             return SpanExtra(status if last else 0, message if last else "", events, step_links)
 
         def emit(record_type: RecordType, span_id: int, start: int, stop: int, values: Any, rest: SpanExtra) -> None:
-            ids = (phases.trace_id, span_id, phases.parent_id, SAMPLED)
+            ids = (phases.trace_id, span_id, phases.parent_id, SAMPLED | REMOTE if phases.parent_id else SAMPLED)
             recorder.emit((record_type, start, stop, thread, ids, values, rest))
 
         stop = scheduled or end

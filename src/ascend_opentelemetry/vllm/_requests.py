@@ -16,12 +16,11 @@ from ascend_opentelemetry.recorder import (
     SpanEvent,
     SpanExtra,
     SpanIds,
-    exception_attributes,
     format_traceparent,
     recorder,
 )
 from ascend_opentelemetry.vllm._rows import ENGINE, encode, event_row
-from ascend_opentelemetry.vllm._serving import current_scope, request_ids, request_type
+from ascend_opentelemetry.vllm._serving import current_scope, failure_texts, request_ids, request_type, trace_state
 from ascend_opentelemetry.vllm._tracing import init_tracer
 
 
@@ -53,7 +52,7 @@ class RequestTrace:
     """An ``llm_request``: one engine request, or the ``n`` of a request with ``n > 1``."""
 
     __slots__ = ("arrival", "attributes", "events", "finish_reasons", "first_token", "ids", "message", "missing",
-                 "open", "output_tokens", "parent_id", "prompt_tokens", "stats", "zero")  # fmt: skip
+                 "open", "output_tokens", "parent_id", "prompt_tokens", "state", "stats", "zero")  # fmt: skip
 
     def __init__(self, arrival: int, prompt_tokens: int, attributes: dict[str, Any], parent: Any) -> None:
         self.arrival = arrival
@@ -63,6 +62,8 @@ class RequestTrace:
         self.attributes = attributes
         self.parent_id: str | None = parent.request_id if parent is not None else None
         self.ids: SpanIds | None = None
+        #: W3C ``tracestate`` of the client, "" for none.
+        self.state = ""
         #: Children that were not added yet, and those without an end.
         self.missing: int = parent.sampling_params.n if parent is not None else 1
         self.open = 0
@@ -118,6 +119,8 @@ class RequestTracker:
             # a new dict: the children of one request share theirs
             traceparent = format_traceparent(trace.ids[0], trace.ids[1], trace.ids[3])
             request.trace_headers = {**(request.trace_headers or {}), "traceparent": traceparent}
+            if trace.state:
+                request.trace_headers["tracestate"] = trace.state
         now, thread = trace.zero + monotonic_ns(), get_ident()
         if HTTP_REQUEST.native_on:
             recorder.emit((HTTP_REQUEST, trace.arrival, trace.arrival, thread, None, rid, None))
@@ -144,7 +147,8 @@ class RequestTracker:
             attributes["gen_ai.request.choice.count"] = params.n
         trace = RequestTrace(int(request.arrival_time * 1e9), len(request.prompt_token_ids or ()), attributes, parent)
         if recorder.traces_on:
-            trace.ids = request_ids(headers or request.trace_headers, attributes)
+            headers = headers or request.trace_headers
+            trace.ids, trace.state = request_ids(headers, attributes), trace_state(headers)
         if parent is not None:
             self._parents[trace.parent_id] = trace
         return trace
@@ -192,7 +196,8 @@ class RequestTracker:
             child = self.children.pop(request_id, None)
             if child is not None:
                 self.waiting.discard(request_id)
-                self._close(child, "error", str(error) or type(error).__qualname__, error)
+                message, _ = failure_texts(error)
+                self._close(child, "error", message, error)
         recorder.wake(export=True)
 
     def _close(self, child: Child, reason: str, message: str | None, error: BaseException | None) -> None:
@@ -202,7 +207,7 @@ class RequestTracker:
             trace.message = message
             trace.attributes["error.type"] = type(error).__qualname__ if error is not None else reason
         if error is not None and not trace.events:
-            trace.events.append(("exception", time_ns(), tuple(exception_attributes(error).items())))
+            trace.events.append(("exception", time_ns(), failure_texts(error)[1]))
         trace.open -= 1
         # after a failure vLLM adds no further children
         if trace.open or (trace.missing and trace.message is None):

@@ -19,6 +19,7 @@ from ascend_opentelemetry.environment_variables import OTEL_PYTHON_VLLM_BAGGAGE_
 from ascend_opentelemetry.recorder import (
     KIND_INTERNAL,
     KIND_SERVER,
+    REMOTE,
     SAMPLED,
     STATUS_ERROR,
     RecordSpan,
@@ -26,6 +27,7 @@ from ascend_opentelemetry.recorder import (
     SpanIds,
     exception_attributes,
     getrandbits,
+    is_suppressed,
     recorder,
 )
 from ascend_opentelemetry.vllm._phases import REQUEST
@@ -35,7 +37,7 @@ _logger = logging.getLogger(__name__)
 
 _Result = TypeVar("_Result")
 
-#: Both kinds of ``llm_request``: a root is what its caller asked a server for.
+#: Both kinds of ``llm_request``: without a span of this process above it, it is what a caller asked a server for.
 ROOT_TYPE = traced_type(REQUEST, "llm_request", kind=KIND_SERVER)
 CHILD_TYPE = traced_type(REQUEST, "llm_request", kind=KIND_INTERNAL)
 
@@ -109,9 +111,17 @@ def request_ids(headers: Mapping[str, str] | None, attributes: dict[str, Any]) -
             attributes.setdefault(key, str(value))
     parent = trace.get_current_span(context).get_span_context()
     if parent.is_valid:
-        return parent.trace_id, getrandbits(64), parent.span_id, int(parent.trace_flags)
+        flags = int(parent.trace_flags)
+        if parent.is_remote:  # nobody has asked the sampler of this process yet
+            sampled = flags & SAMPLED and recorder.sample(
+                parent.trace_id, "llm_request", KIND_SERVER, attributes, parent
+            )
+            flags = REMOTE | (SAMPLED if sampled else 0)
+        elif is_suppressed():
+            flags = 0
+        return parent.trace_id, getrandbits(64), parent.span_id, flags
     scope = _scope.get()
-    trace_id = scope.trace_id if scope is not None and scope.trace_id else getrandbits(128)
+    trace_id = scope.trace_id if scope is not None and scope.trace_id else recorder.new_trace_id()
     if scope is not None:
         scope.trace_id = trace_id
     sampled = recorder.sample(trace_id, "llm_request", KIND_SERVER, attributes)
@@ -120,7 +130,7 @@ def request_ids(headers: Mapping[str, str] | None, attributes: dict[str, Any]) -
 
 def request_type(ids: SpanIds) -> Any:
     """The record type of an ``llm_request`` with these ids."""
-    return CHILD_TYPE if ids[2] else ROOT_TYPE
+    return CHILD_TYPE if ids[2] and not ids[3] & REMOTE else ROOT_TYPE
 
 
 #: Kinds of errors that refuse a value, and like to show it: of Python and pydantic, and vLLM's for status 4xx.
@@ -139,6 +149,17 @@ def shows_request(error: BaseException | None) -> bool:
         seen.add(id(error))
         error = error.__cause__ or error.__context__
     return False
+
+
+def failure_texts(error: BaseException) -> tuple[str, tuple[tuple[str, str], ...]]:
+    """The description of a failed request's status, and the attributes of its ``exception`` event.
+
+    Where the text may hold parts of the request, both tell the type alone.
+    """
+    name, details = type(error).__qualname__, exception_attributes(error)
+    if shows_request(error):
+        return name, (("exception.type", details["exception.type"]),)
+    return str(error) or name, tuple(details.items())
 
 
 def _report(

@@ -48,20 +48,22 @@ class Schedule:
         snapshot = tracker.snapshot(args[0]) if in_window else None
         before = args[0].kv_cache_manager.block_pool.get_num_free_blocks()
         span = token = None
+        selected = False
         if recorder.traces_on:
-            span = child(self._sampled_root() if recorder.sample_step() else None)
+            selected = recorder.sample_step()
+            span = child(self._sampled_root() if selected else None)
             token = attach_step(span)  # last: a hook that fails here is not asked to detach
-        return time_ns(), monotonic_ns(), span, token, in_window, snapshot, before
+        return time_ns(), monotonic_ns(), span, token, selected, in_window, snapshot, before
 
     @staticmethod
     def _sampled_root() -> SpanIds | None:
-        trace_id = getrandbits(128)
+        trace_id = recorder.new_trace_id()
         if recorder.sample(trace_id, STEP_TYPE.name, KIND_INTERNAL, {}):
             return trace_id, getrandbits(64), 0, SAMPLED
         return None
 
     def exit(self, state: tuple[Any, ...], args: Any, kwargs: Any, result: Any, error: Any) -> None:  # noqa: ARG002
-        start, mono, span, token, in_window, snapshot, before = state
+        start, mono, span, token, selected, in_window, snapshot, before = state
         if token is not None:
             detach(token)
         if error is not None or not result.total_num_scheduled_tokens:
@@ -82,7 +84,7 @@ class Schedule:
         step.total, step.free = pool.num_gpu_blocks - 1, pool.get_num_free_blocks()
         step.allocated = before - step.free
         if span is not None:
-            self._trace(step, span, result)
+            self._trace(step, span, result, selected)
         self._keep(step)
         if KV_STATUS_TYPE.native_on:
             recorder.emit((KV_STATUS_TYPE, end, end, get_ident(), None, step, None))
@@ -92,8 +94,11 @@ class Schedule:
                 ids, extra = (step.ids[0], span.span_id, step.ids[1], SAMPLED), span.extra()
             recorder.emit((SCHEDULE_TYPE, start, end, get_ident(), ids, step, extra))
 
-    def _trace(self, step: Step, span: RecordSpan, output: Any) -> None:
-        """Fix the step's ids, carry them to the workers, link the requests of the batch."""
+    def _trace(self, step: Step, span: RecordSpan, output: Any, selected: bool) -> None:
+        """Fix the step's ids, carry them to the workers, link the requests of the batch.
+
+        A step that the ratio ``selected`` has been before the sampler, which is not asked twice.
+        """
         phases = tracker.phases
         first_prefill = False
         for request_id, _, _ in step.new:
@@ -102,7 +107,7 @@ class Schedule:
             phases.event(request_id, "resumed")
         if span.flags:
             step.ids = (span.trace_id, span.parent_id, 0, SAMPLED)
-        elif first_prefill:
+        elif first_prefill and not selected:
             step.ids = self._sampled_root()
             if step.ids is not None:
                 span.span_id = getrandbits(64)

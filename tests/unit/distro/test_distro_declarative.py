@@ -40,9 +40,10 @@ def test_the_section_of_the_instrumentation_wins() -> None:
     assert found.variables == VARIABLES | {"OTEL_PYTHON_VLLM_STEP_SAMPLE_RATIO": "1"}
 
 
-def test_instrumentations_that_are_listed() -> None:
+def test_instrumentations_that_are_listed(caplog: pytest.LogCaptureFixture) -> None:
     python = {"vllm": {"enabled": False}, "fastapi": {"enabled": True}, "requests": None}
     assert read(FILE, {}, python) == Settings({}, {"vllm": False, "fastapi": True, "requests": True})
+    assert caplog.messages == []
 
 
 @pytest.mark.parametrize(
@@ -197,3 +198,19 @@ def test_what_the_file_lists_is_left_to_the_file(monkeypatch, tmp_path: Path) ->
     for point in points:
         AscendDistro().load_instrumentor(point, skip_dep_check=True)
     assert [point.loaded for point in points] == [False, False, True]
+
+
+def test_the_example_of_the_page_says_what_it_means(monkeypatch, tmp_path: Path, caplog) -> None:
+    page = (Path(__file__).resolve().parents[3] / "docs" / "configuration.md").read_text()
+    example = page.partition("```yaml\n")[2].partition("```")[0]
+    use(monkeypatch, tmp_path, "").write_text(example)
+    monkeypatch.setenv("SERVICE_PROF_CONFIG_PATH", "/c.json")
+    AscendDistro().configure()
+    assert ours() == {
+        "SERVICE_PROF_CONFIG_PATH": "/c.json",
+        "OTEL_PYTHON_VLLM_STEP_SAMPLE_RATIO": "0.05",
+        "OTEL_PYTHON_VLLM_BAGGAGE_KEYS": "tenant",
+    }
+    assert caplog.messages == []
+    for variable, key in (line.split(" | ")[:2] for line in page.splitlines() if line.startswith("| `")):
+        assert _declarative._KEYS[key.strip("`")].variable == variable.strip("| `")

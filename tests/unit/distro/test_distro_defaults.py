@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from ascend_opentelemetry.distro import AscendDistro
+from ascend_opentelemetry.distro._quiet import EXCLUDED_URLS
 from ascend_opentelemetry.distro._vllm_arguments import traces_endpoint
 
 EXPORTERS = ("OTEL_TRACES_EXPORTER", "OTEL_METRICS_EXPORTER", "OTEL_LOGS_EXPORTER")
@@ -150,7 +151,8 @@ def test_instrumentors_are_loaded() -> None:
     AscendDistro().load_instrumentor(requests, skip_dep_check=True)
     AscendDistro().load_instrumentor(fastapi, skip_dep_check=True)
     assert requests.loaded == [{"skip_dep_check": True}]
-    assert fastapi.loaded == [{"skip_dep_check": True, "exclude_spans": ["receive", "send"]}]
+    quiet = {"exclude_spans": ["receive", "send"], "excluded_urls": EXCLUDED_URLS}
+    assert fastapi.loaded == [{"skip_dep_check": True, **quiet}]
 
 
 def test_a_helper_loads_no_instrumentor(monkeypatch) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from test_vllm_standins import SPAN_ID, TRACE_ID, TRACEPARENT, UNSAMPLED, Request, attributes, recording, spans
 
-from ascend_opentelemetry.recorder import SAMPLED, STATUS_ERROR, recorder
+from ascend_opentelemetry.recorder import REMOTE, SAMPLED, STATUS_ERROR, recorder
 from ascend_opentelemetry.vllm import _phases
 from ascend_opentelemetry.vllm._phases import Phases, PhaseTracker
 
@@ -74,7 +74,7 @@ def test_a_request_has_three_phases_one_after_the_other(clock: Clock) -> None:
         {"vllm.request.id": "a", "gen_ai.usage.input_tokens": 4, "vllm.request.cached_tokens": 2},
         {"vllm.request.id": "a", "gen_ai.usage.output_tokens": 3, "vllm.request.preemptions": 0},
     ]
-    assert {(record[4][0], record[4][2], record[4][3]) for record in spans()} == {(TRACE_ID, SPAN_ID, SAMPLED)}
+    assert {(record[4][0], record[4][2], record[4][3]) for record in spans()} == {(TRACE_ID, SPAN_ID, SAMPLED | REMOTE)}
     assert len({record[4][1] for record in spans()}) == 3
     assert {record[6].status for record in spans()} == {0}
     assert (tracker.requests, tracker.prefilling) == ({}, {})

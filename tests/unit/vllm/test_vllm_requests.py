@@ -27,8 +27,8 @@ from test_vllm_standins import (
 )
 
 from ascend_opentelemetry.recorder import (
-    KIND_INTERNAL,
     KIND_SERVER,
+    REMOTE,
     SAMPLED,
     STATUS_ERROR,
     RecordSpan,
@@ -240,9 +240,17 @@ def test_only_the_requests_given_fail() -> None:
     tracker = RequestTracker()
     tracker.add(EngineCoreRequest("a"), None, 0, None)
     tracker.add(EngineCoreRequest("b"), None, 0, None)
-    tracker.fail(ValueError("no"), ["a", "unknown"])
+    tracker.fail(RuntimeError("no"), ["a", "unknown"])
     assert list(tracker.children) == ["b"]
     assert spans()[0][6].message == "no"
+
+
+def test_the_text_of_a_refusal_which_may_show_the_request_stays_here() -> None:
+    tracker = RequestTracker()
+    tracker.add(EngineCoreRequest("a"), None, 0, None)
+    tracker.fail(ValueError("not in the grammar: secret"), ["a"])
+    (span,) = spans()
+    assert (span[6].message, span[6].events[0][2]) == ("ValueError", (("exception.type", "ValueError"),))
 
 
 @pytest.mark.parametrize(
@@ -378,7 +386,31 @@ def test_the_clients_context_is_the_parent(headers_of_request: bool) -> None:
     tracker.add(request, None, 0, None if headers_of_request else headers)
     tracker.finish(state(), FinishReason.STOP)
     (span,) = spans()
-    assert (span[4][0], span[4][2], span[0].kind) == (TRACE_ID, SPAN_ID, KIND_INTERNAL)
+    assert span[4][0::2] == (TRACE_ID, SPAN_ID)
+    assert (span[4][3], span[0].kind) == (SAMPLED | REMOTE, KIND_SERVER)
+
+
+@pytest.mark.parametrize(("flags", "decision"), [("00", True), ("01", False)])
+def test_a_client_or_the_sampler_may_say_no(flags: str, decision: bool) -> None:
+    asked: list[Any] = []
+    recorder.set_traces(True, lambda *question: bool(asked.append(question)) or decision)
+    tracker = RequestTracker()
+    tracker.add(EngineCoreRequest(), None, 0, {"traceparent": TRACEPARENT[:-2] + flags})
+    tracker.finish(state(), FinishReason.STOP)
+    assert spans() == []
+    assert [(name, kind, parent.span_id) for _, name, kind, _, parent in asked] == [
+        ("llm_request", KIND_SERVER, SPAN_ID)
+    ][: flags == "01"]
+
+
+def test_the_clients_tracestate_travels_on() -> None:
+    tracker = RequestTracker()
+    request = EngineCoreRequest()
+    tracker.add(request, None, 0, {"traceparent": TRACEPARENT, "tracestate": "vendor=1,other=2"})
+    assert request.trace_headers["tracestate"] == "vendor=1,other=2"
+    plain = EngineCoreRequest("plain")
+    tracker.add(plain, None, 0, {"traceparent": TRACEPARENT})
+    assert plain.trace_headers.keys() == {"traceparent"}
 
 
 def test_the_current_span_goes_before_the_clients_context() -> None:

@@ -14,7 +14,7 @@ import pytest
 from test_vllm_standins import SPAN_ID, TRACE_ID, TRACEPARENT, UNSAMPLED, attributes, call, recording, spans
 
 from ascend_opentelemetry.hooks import wrap
-from ascend_opentelemetry.recorder import KIND_INTERNAL, KIND_SERVER, STATUS_ERROR, recorder
+from ascend_opentelemetry.recorder import KIND_SERVER, STATUS_ERROR, recorder
 from ascend_opentelemetry.vllm._serving import ErrorResponse as ErrorHook
 from ascend_opentelemetry.vllm._serving import Serve, current_scope, request_ids
 
@@ -63,7 +63,7 @@ def test_a_request_that_raises_is_a_span_with_the_exception() -> None:
         run(serve(create, REQUEST, RAW))
     assert raised.value.__dict__ == {"ascend_otel_reported": True}
     (span,) = spans()
-    assert (span[0].name, span[0].kind, span[4][0], span[4][2]) == ("llm_request", KIND_INTERNAL, TRACE_ID, SPAN_ID)
+    assert (span[0].name, span[0].kind, span[4][0], span[4][2]) == ("llm_request", KIND_SERVER, TRACE_ID, SPAN_ID)
     assert attributes(span) == {
         "gen_ai.operation.name": "chat",
         "gen_ai.provider.name": "vllm",
