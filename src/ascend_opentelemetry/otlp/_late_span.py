@@ -6,7 +6,8 @@ The one module that makes the SDK's ``Span`` itself; read from opentelemetry-sdk
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, _Span
@@ -25,24 +26,29 @@ _logger = logging.getLogger(__name__)
 
 
 class _Passing(SpanProcessor):
-    """Calls a number of processors, and keeps what ended."""
+    """Calls processors, each whatever became of the one before it, and keeps what ended."""
 
-    def __init__(self, processors: tuple[SpanProcessor, ...]) -> None:
+    def __init__(self, processors: tuple[SpanProcessor, ...], failed: Callable[[SpanProcessor, Exception], object]):
         self._processors = processors
+        self._failed = failed
         self.ended: ReadableSpan | None = None
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
-        for processor in self._processors:
-            processor.on_start(span, parent_context)
+        self._each("on_start", span, parent_context)
 
     def _on_ending(self, span: Span) -> None:
-        for processor in self._processors:
-            processor._on_ending(span)
+        self._each("_on_ending", span)
 
     def on_end(self, span: ReadableSpan) -> None:
         self.ended = span
+        self._each("on_end", span)
+
+    def _each(self, method: str, *args: Any) -> None:
         for processor in self._processors:
-            processor.on_end(span)
+            try:
+                getattr(processor, method)(*args)
+            except Exception as error:  # noqa: BLE001, PERF203 - each of them may raise anything
+                self._failed(processor, error)
 
 
 class LateSpans:
@@ -65,21 +71,21 @@ class LateSpans:
 
         Args:
             record: one whose ``ids`` are not None.
-            processors: called in order; the first time that one raises it is said, and the span goes on as it is.
+            processors: called in order; the first time that one raises it is said, and the span goes on.
 
         Returns:
             The span as it is after the last of them.
         """
         plain = to_readable(record, self._provider.resource, self._limits)
-        passing = _Passing(processors)
-        try:
-            self._run(plain, record, passing)
-        except Exception as error:  # processors of others may raise anything
-            name = type(error).__name__
-            if name not in self._failed:
-                self._failed.add(name)
-                _logger.warning("a span processor raised %s; spans go on without what it does", name, exc_info=True)
+        passing = _Passing(processors, self._say)
+        self._run(plain, record, passing)
         return passing.ended or plain
+
+    def _say(self, processor: SpanProcessor, error: Exception) -> None:
+        name = type(processor).__name__
+        if name not in self._failed:
+            self._failed.add(name)
+            _logger.warning("span processor %s failed; spans go on without what it does", name, exc_info=error)
 
     def _run(self, plain: ReadableSpan, record: Record, processor: SpanProcessor) -> None:
         span = _Span(
