@@ -72,7 +72,8 @@ def test_switched_off_by_its_name_nothing_of_ours_is_recorded_in_any_process(pro
 #: An ``llm_request`` of a client with this header: its trace and parent.
 REQUEST = f"""
 from ascend_opentelemetry.vllm._serving import request_ids
-ids = request_ids({{"traceparent": "00-{0xABC123:032x}-{0xDEF:016x}-01", "baggage": "a=b", "x-mine": "1"}}, {{}})
+traceparent, b3 = "00-{0xABC123:032x}-{0xDEF:016x}-01", "{0xB3:032x}-{0xB4:016x}-1"
+ids = request_ids({{"traceparent": traceparent, "b3": b3, "baggage": "a=b", "x-mine": "1"}}, {{}})
 print(ids[0] if ids[2] else "root", ids[2])
 """
 PROPAGATOR = """
@@ -94,6 +95,7 @@ class Propagator(TextMapPropagator):
         (None, f"{0xABC123} {0xDEF}\n"),
         ("tracecontext", f"{0xABC123} {0xDEF}\n"),
         ("mine", "1 2\n"),
+        ("b3", f"{0xB3} {0xB4}\n"),
         ("baggage", "root 0\n"),
         ("none", "root 0\n"),
     ],
@@ -101,6 +103,8 @@ class Propagator(TextMapPropagator):
 def test_a_request_takes_its_parent_from_the_headers_of_the_propagators(
     program, receiver, propagators, expected
 ) -> None:
+    if propagators == "b3":
+        pytest.importorskip("opentelemetry.propagators.b3")
     site = program.folder / "site"
     (site / "mine.py").write_text(PROPAGATOR)
     (site / "mine-1.dist-info").mkdir()

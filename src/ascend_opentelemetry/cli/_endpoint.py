@@ -69,7 +69,8 @@ def send_test_span(protocol: Protocol, endpoint: str | None = None) -> Answer:
 
     from ascend_opentelemetry.otlp import to_readable
     from ascend_opentelemetry.otlp._encoder import SpanEncoder
-    from ascend_opentelemetry.otlp._transport import Transport, open_transport
+    from ascend_opentelemetry.otlp._otlp_transport import open_transport
+    from ascend_opentelemetry.otlp._transport import Transport
     from ascend_opentelemetry.recorder import SAMPLED, RecordType, getrandbits
 
     exporter = _make_exporter(protocol, endpoint)

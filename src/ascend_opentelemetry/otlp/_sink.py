@@ -15,11 +15,12 @@ from opentelemetry.sdk.environment_variables import (
 )
 
 from ascend_opentelemetry.otlp._encoder import SpanEncoder
+from ascend_opentelemetry.otlp._otlp_transport import open_transport
 from ascend_opentelemetry.otlp._readable import ReadableBatch
 from ascend_opentelemetry.otlp._sdk_span import all_scopes
 from ascend_opentelemetry.otlp._sender import Sender
 from ascend_opentelemetry.otlp._settings import Limits, positive_int
-from ascend_opentelemetry.otlp._transport import Transport, open_transport
+from ascend_opentelemetry.otlp._transport import Transport
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource

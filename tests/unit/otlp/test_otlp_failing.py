@@ -16,7 +16,8 @@ from google.rpc.error_details_pb2 import RetryInfo
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from ascend_opentelemetry.otlp import OtlpSink
-from ascend_opentelemetry.otlp._transport import Transport, open_transport
+from ascend_opentelemetry.otlp._otlp_transport import open_transport
+from ascend_opentelemetry.otlp._transport import Transport
 from ascend_opentelemetry.recorder import Drain
 from ascend_opentelemetry.recorder._record import Record
 

@@ -4,7 +4,8 @@ import subprocess
 import sys
 from typing import Any
 
-from ascend_opentelemetry.otlp._transport import Outcome, open_transport
+from ascend_opentelemetry.otlp._otlp_transport import open_transport
+from ascend_opentelemetry.otlp._transport import Outcome
 
 # In a process of its own: the threads of the receivers must not be forked.
 PROGRAM = """

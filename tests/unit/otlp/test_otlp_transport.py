@@ -23,7 +23,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from ascend_opentelemetry.otlp import OtlpSink
 from ascend_opentelemetry.otlp._encoder import SpanEncoder
-from ascend_opentelemetry.otlp._transport import Outcome, Transport, open_transport
+from ascend_opentelemetry.otlp._otlp_transport import open_transport
+from ascend_opentelemetry.otlp._transport import Outcome, Transport
 from ascend_opentelemetry.recorder._record import Record
 
 Steps = Callable[..., list[Record]]
