@@ -11,6 +11,7 @@ from opentelemetry import trace
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 
 from ascend_opentelemetry import _symbol_hooks
+from ascend_opentelemetry._provider_watch import ProviderWatch
 from ascend_opentelemetry._runtime import as_sampler, as_scope_switch, as_trace_ids, runtime
 from ascend_opentelemetry.hooks import Installer, switched_off
 from ascend_opentelemetry.recorder import recorder
@@ -35,7 +36,9 @@ class VLLMInstrumentor(BaseInstrumentor):
     def _instrument(self, **kwargs: Any) -> None:
         symbols: str | os.PathLike[str] | None = kwargs.get("symbols")
         try:
-            self._bridged = _bridge(kwargs.get("tracer_provider") or trace.get_tracer_provider())
+            if not self._bridge(kwargs.get("tracer_provider")) and not runtime.has_traces:
+                # a program may set up the SDK, or add its processor, later
+                runtime.watch = ProviderWatch(lambda: self._bridge(kwargs.get("tracer_provider")))
             runtime.start()
             self._installer = installer = Installer()
             runtime.hooks = lambda: {
@@ -55,6 +58,11 @@ class VLLMInstrumentor(BaseInstrumentor):
             recorder.flush()  # spans of other instrumentations go the same way: it stays open
         else:
             runtime.shutdown()
+
+    def _bridge(self, provider: trace.TracerProvider | None) -> bool:
+        """Bridge to the given provider, or to the global one; whether that was possible."""
+        self._bridged = _bridge(provider or trace.get_tracer_provider())
+        return self._bridged
 
 
 def _bridge(provider: trace.TracerProvider) -> bool:

@@ -9,14 +9,14 @@ import multiprocessing.util
 import os
 import signal
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from opentelemetry.trace import SpanContext
 
 from ascend_opentelemetry.environment_variables import OTEL_PYTHON_VLLM_STEP_SAMPLE_RATIO, SERVICE_PROF_CONFIG_PATH
 from ascend_opentelemetry.native import NativeSink
-from ascend_opentelemetry.recorder import Before, RootSampler, Sink, recorder
+from ascend_opentelemetry.recorder import RootSampler, Sink, recorder
 from ascend_opentelemetry.recorder._peers import SERVICE_VARIABLE
 from ascend_opentelemetry.status import ExporterStatus, Exporting, StatusSink, describe_native, mode_of
 from ascend_opentelemetry.version import __version__
@@ -37,7 +37,8 @@ class Runtime:
         self._sampler: RootSampler | None = None
         self._scope_enabled: Callable[[str], bool] | None = None
         self._new_trace_id: Callable[[], int] | None = None
-        self._before: Before | None = None
+        #: Looks for somebody who takes spans.
+        self.watch: Sink | None = None
         self._status = StatusSink(self._describe)
         self._exporters: list[ExporterStatus] = []
         #: Gives ``installed``, ``left_out`` and ``switched_off``: functions of vLLM, as ``module:qualname``.
@@ -55,7 +56,7 @@ class Runtime:
         *,
         scope_enabled: Callable[[str], bool] | None = None,
         new_trace_id: Callable[[], int] | None = None,
-        before: Before | None = None,
+        exporters: Sequence[Exporting] = (),
     ) -> None:
         """Export spans, from now on.
 
@@ -64,10 +65,10 @@ class Runtime:
             sampler: decides about roots.
             scope_enabled: whether hooks whose instrumentation scope has this name give spans; None: all do.
             new_trace_id: makes the trace ids of roots; None: random ones.
-            before: what is done to records before the sinks take them.
+            exporters: the ones among the sinks, or behind them, that export.
         """
         self._trace_sinks += sinks
-        self._before = before
+        self._exporters = [ExporterStatus(exporter) for exporter in exporters]
         self._sampler = sampler
         self._scope_enabled = scope_enabled
         self._new_trace_id = new_trace_id
@@ -97,8 +98,8 @@ class Runtime:
 
     def _start_sinks(self) -> None:
         sinks: list[Sink] = [self._native] if self._native is not None else []
-        self._exporters = [ExporterStatus(sink) for sink in self._trace_sinks if isinstance(sink, Exporting)]
-        recorder.start([*sinks, *self._trace_sinks, self._status], self._before)
+        watching = [] if self.watch is None or self.has_traces else [self.watch]
+        recorder.start([*sinks, *self._trace_sinks, *watching, self._status])
         recorder.set_traces(
             self.has_traces,
             self._sampler,
@@ -111,7 +112,7 @@ class Runtime:
         """What the status file says of the pipeline."""
         return {
             "service": os.environ.get(SERVICE_VARIABLE),
-            "mode": mode_of(self._trace_sinks, self._native),
+            "mode": mode_of(bool(self._exporters), self.has_traces, self._native is not None),
             "exporters": [exporter.describe() for exporter in self._exporters],
             "hooks": self.hooks() if self.hooks is not None else None,
             "records": {"taken": taken, "dropped": recorder.dropped, "lost": recorder.lost},
@@ -135,7 +136,7 @@ class Runtime:
         if self.started:
             self.started = False
             recorder.shutdown()
-            self._trace_sinks, self._before = [], None
+            self._trace_sinks, self._exporters, self.watch = [], [], None
             recorder.on_meta = None
             atexit.unregister(self._exit)
 
@@ -182,6 +183,8 @@ def as_sampler(provider: Any) -> RootSampler:
         context = root if parent is None else set_span_in_context(NonRecordingSpan(parent), root)
         try:
             result = provider.sampler.should_sample(context, trace_id, name, kinds[kind], attributes, ())
+            if result.attributes:
+                attributes.update(result.attributes)
             return result.decision.is_sampled()
         except Exception as error:  # noqa: BLE001 - the program's class may do anything
             if not warned:

@@ -73,7 +73,10 @@ class AscendConfigurator(_OTelSDKConfigurator):
             _logger.error("the OpenTelemetry SDK cannot do as its variables say: %s", error)
         provider = trace.get_tracer_provider()
         if exporters and isinstance(provider, TracerProvider) and not provider._disabled:
-            _export(exporters, provider)
+            try:
+                _export(exporters, provider)
+            except Exception:  # hooks and native files must work all the same
+                _logger.exception("spans are not exported")
 
 
 def _export(exporters: list[SpanExporter], provider: TracerProvider) -> None:
@@ -101,9 +104,9 @@ def _export(exporters: list[SpanExporter], provider: TracerProvider) -> None:
     os.register_at_fork(after_in_child=set_resource)
     own_ids = isinstance(provider.id_generator, OwnIdGenerator)  # hooks make the same ones at less cost
     runtime.add_traces(
-        list(sinks),
+        [ForeignProcessors(provider, sinks, scope_enabled)],
         as_sampler(provider),
         scope_enabled=scope_enabled,
         new_trace_id=None if own_ids else as_trace_ids(provider),
-        before=ForeignProcessors(provider, scope_enabled),
+        exporters=sinks,
     )

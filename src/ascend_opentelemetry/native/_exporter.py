@@ -38,12 +38,9 @@ class MsServiceProfilerSpanExporter(SpanExporter):
         self._lock = threading.Lock()
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        window = self._window
+        window = self._own_window()
         if window is None:
             return SpanExportResult.SUCCESS
-        if self._pid != os.getpid():
-            self._start()
-            window.after_fork()
         with self._lock:
             window.poll()
             writer = window.writer
@@ -54,6 +51,13 @@ class MsServiceProfilerSpanExporter(SpanExporter):
                 self._add(window, span)
             window.commit()
             return SpanExportResult.FAILURE if writer.failed else SpanExportResult.SUCCESS
+
+    def _own_window(self) -> Window | None:
+        """The window of this process: a forked child leaves the file and the lock of its parent."""
+        if self._window is not None and self._pid != os.getpid():
+            self._start()
+            self._window.after_fork()
+        return self._window
 
     def _add(self, window: Window, span: ReadableSpan) -> None:
         config, writer, start, end = window.config, window.writer, span.start_time, span.end_time
@@ -73,15 +77,17 @@ class MsServiceProfilerSpanExporter(SpanExporter):
         writer.rows.append((start, end - start, row_name(storable(span.name)), tid, domain, args, end, tid))
 
     def force_flush(self, timeout_millis: int = 30000) -> bool:  # noqa: ARG002 - the SDK's signature
-        if self._window is None:
+        window = self._own_window()
+        if window is None:
             return True
         with self._lock:
-            return self._window.commit()
+            return window.commit()
 
     def shutdown(self) -> None:
-        if self._window is not None:
+        window = self._own_window()
+        if window is not None:
             with self._lock:
-                self._window.shutdown()
+                window.shutdown()
 
 
 def _ignore(config: ProfileConfig | None) -> None:

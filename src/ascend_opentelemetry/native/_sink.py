@@ -125,9 +125,6 @@ class NativeSink:
             self._threads.refresh()
         window.poll()
 
-    def export(self) -> None:
-        """Rows are never held back longer than a round."""
-
     def set_meta(self, name: str, value: str) -> None:
         """Add a row to ``Meta``, for the analyzer a column of all rows (``dpRankId`` ...); from any thread."""
         self._window.set_meta(name, value)

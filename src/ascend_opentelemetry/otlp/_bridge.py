@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry.sdk.trace import SpanProcessor
 
-from ascend_opentelemetry.otlp._late_span import LateSpans
+from ascend_opentelemetry.otlp._leader import Leader, is_leading
 from ascend_opentelemetry.otlp._sdk_span import SDK_SPAN, all_scopes
 
 if TYPE_CHECKING:
@@ -27,10 +27,11 @@ class _DrainFirst(SpanProcessor):
         self._drain = drain
 
     def force_flush(self, timeout_millis: int = 30000) -> bool:
-        return self._drain(timeout_millis / 1000)
+        return not is_leading() and self._drain(timeout_millis / 1000)
 
     def shutdown(self) -> None:
-        self._drain(_SHUTDOWN)
+        if not is_leading():
+            self._drain(_SHUTDOWN)
 
 
 class BridgeSink:
@@ -50,11 +51,16 @@ class BridgeSink:
     ) -> None:
         self._provider = provider
         self._scope_enabled = scope_enabled
-        self._late = LateSpans(provider)
+        self._leader = Leader(provider)
         self._first: SpanProcessor | None = None
         if drain is not None and hasattr(provider._active_span_processor, "_span_processors"):
             self._first = _DrainFirst(drain)
             self._set_processors(lambda processors: (self._first, *processors))
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """Spans that were lost on their way through the processors, by reason."""
+        return self._leader.dropped
 
     def write(self, records: Sequence[Record]) -> None:
         active = self._provider._active_span_processor
@@ -66,7 +72,7 @@ class BridgeSink:
             if record_type is SDK_SPAN or record[4] is None or not record_type.traces:
                 continue
             if self._scope_enabled(record_type.scope):
-                self._late.lead(record, processors)
+                self._leader.put(record, processors)
 
     def commit(self) -> None:
         """Do nothing: the processors have batches of their own."""
@@ -76,10 +82,11 @@ class BridgeSink:
 
     def flush(self, timeout: float) -> bool:
         """Flush the provider's processors."""
-        if self._first is None:
-            return self._provider.force_flush(round(timeout * 1000))
         deadline = time.monotonic() + timeout
-        flushed = True
+        flushed = self._leader.flush(timeout)
+        if self._first is None:
+            left = max(0.0, deadline - time.monotonic())
+            return self._provider.force_flush(round(left * 1000)) and flushed
         for processor in self._provider._active_span_processor._span_processors:
             if processor is not self._first:  # which would have the drain wait for itself
                 left = max(0.0, deadline - time.monotonic())
@@ -89,12 +96,14 @@ class BridgeSink:
     def shutdown(self, timeout: float) -> None:
         """Flush and let go of the provider, which is ended by its owner."""
         self.flush(timeout)
+        self._leader.close(0)
         if self._first is not None:
             self._set_processors(lambda processors: tuple([one for one in processors if one is not self._first]))
             self._first = None
 
     def after_fork(self) -> None:
-        """Do nothing: the SDK restarts its processors."""
+        """Start anew; the SDK restarts its processors."""
+        self._leader.after_fork()
 
     def _set_processors(self, change: Callable[[tuple[Any, ...]], tuple[Any, ...]]) -> None:
         active = self._provider._active_span_processor

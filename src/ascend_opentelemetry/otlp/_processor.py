@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 
+from ascend_opentelemetry.otlp._leader import is_leading
 from ascend_opentelemetry.otlp._sdk_span import SDK_SPAN
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class RecordSpanProcessor(SpanProcessor):
         self._emit((SDK_SPAN, span.start_time or 0, span.end_time or 0, threading.get_ident(), ids, span, None))
 
     def force_flush(self, timeout_millis: int = 30000) -> bool:
-        return self._flush(timeout_millis / 1000)
+        return not is_leading() and self._flush(timeout_millis / 1000)
 
     def shutdown(self) -> None:
         self._shutdown()

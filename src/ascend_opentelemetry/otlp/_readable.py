@@ -11,7 +11,7 @@ from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.util import BoundedList
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
+from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
 
 from ascend_opentelemetry.otlp._sdk_span import SDK_SPAN, all_scopes, attributes_of
 from ascend_opentelemetry.otlp._settings import Limits
@@ -66,12 +66,13 @@ def to_readable(record: Record, resource: Resource, limits: Limits | None = None
     trace_flags = TraceFlags(flags & 0xFF)
     limits = limits or Limits()
     extra = extra or _NO_EXTRA
+    state = TraceState.from_header([extra.trace_state]) if extra.trace_state else None
     events, dropped_events = limits.events(extra.events)
     links, dropped_links = limits.links(extra.links)
     return ReadableSpan(
         record_type.name,
-        SpanContext(trace_id, span_id, is_remote=False, trace_flags=trace_flags),
-        SpanContext(trace_id, parent_id, bool(flags & REMOTE), trace_flags) if parent_id else None,
+        SpanContext(trace_id, span_id, is_remote=False, trace_flags=trace_flags, trace_state=state),
+        SpanContext(trace_id, parent_id, bool(flags & REMOTE), trace_flags, state) if parent_id else None,
         resource,
         _counted(*limits.span_attributes(attributes_of(record))),
         _counted_list(

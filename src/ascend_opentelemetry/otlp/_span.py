@@ -93,6 +93,8 @@ class SpanWriter:
             for trace, span, attributes in links
         ]
         parts += (_count(0x60, dropped_events), _count(0x70, extra.dropped_links + dropped_links))
+        if extra.trace_state:
+            parts.append(field(0x1A, text(extra.trace_state)))
         return b"".join(parts)
 
     def sdk_span(self, span: ReadableSpan) -> bytes:

@@ -1,6 +1,6 @@
 """The hot path: records, the span that is current, the queue and its drain."""
 
-from ascend_opentelemetry.recorder._drain import Before, Drain, Sink
+from ascend_opentelemetry.recorder._drain import Drain, Sink
 from ascend_opentelemetry.recorder._peers import Peers
 from ascend_opentelemetry.recorder._record import (
     KIND_INTERNAL,
@@ -51,7 +51,6 @@ __all__ = [
     "STATUS_ERROR",
     "STATUS_OK",
     "STATUS_UNSET",
-    "Before",
     "Drain",
     "NativeRow",
     "NativeWindow",

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from ascend_opentelemetry.recorder._record import Record
@@ -19,10 +19,6 @@ INTERVAL = 0.1
 MARGIN = 0.2
 #: Records that are worked on before other threads get their turn; more when the queue is deep.
 SLICE = 64
-
-
-#: Takes a slice of records and gives what the sinks get in its place; called by the drain's thread.
-Before = Callable[[Sequence[Record]], Sequence[Record]]
 
 
 class Sink(Protocol):
@@ -70,8 +66,6 @@ class Drain:
         self._sinks: list[Sink] = []
         #: Records that a sink failed to take, by its type.
         self.lost: dict[str, int] = {}
-        #: What is done to records before the sinks take them.
-        self._before: Before | None = None
         self._failed: set[tuple[str, str]] = set()
         self._running = False
         self._reset()
@@ -80,14 +74,14 @@ class Drain:
         self._event = threading.Event()
         self._export = False
         self._flushes: deque[_Flush] = deque()
-        #: The sink that the thread is in.
+        #: The sink that the thread is in, and the records that it is taking.
         self._busy: Sink | None = None
+        self._in_hand = 0
         self._thread: threading.Thread | None = None
 
-    def start(self, sinks: list[Sink], before: Before | None = None) -> None:
+    def start(self, sinks: list[Sink]) -> None:
         """Start the thread; when it runs already, give it other sinks."""
         self._sinks = sinks
-        self._before = before
         self._running = True
         if self._thread is None or not self._thread.is_alive():
             self._start_thread()
@@ -130,15 +124,15 @@ class Drain:
                 self._call(sink, "request_flush")
 
     def _write(self, records: Sequence[Record]) -> None:
-        if self._before is not None:
-            try:
-                records = self._before(records)
-            except Exception as error:  # noqa: BLE001 - the sinks get the records all the same
-                self._warn(type(self._before).__name__, "__call__", error)
+        self._in_hand = len(records)
         for sink in self._sinks:
             if self._call(sink, "write", records) is False:
-                name = type(sink).__name__
-                self.lost[name] = self.lost.get(name, 0) + len(records)
+                self._lose(sink, len(records))
+        self._in_hand = 0
+
+    def _lose(self, sink: Sink, records: int) -> None:
+        name = type(sink).__name__
+        self.lost[name] = self.lost.get(name, 0) + records
 
     def _call(self, sink: Sink, method: str, *args: object) -> Any:
         """The method's result; False when it raised."""
@@ -167,6 +161,8 @@ class Drain:
         """
         if not self._running:
             return not self._queue
+        if threading.current_thread() is self._thread:
+            return False  # a sink, or what it calls, must not wait for itself
         flush = _Flush(time.monotonic() + timeout)
         self._flushes.append(flush)
         self._event.set()
@@ -183,6 +179,8 @@ class Drain:
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(_left(deadline) + MARGIN)
         hanging = self._busy
+        if hanging is not None and self._in_hand:
+            self._lose(hanging, self._in_hand)
         for sink in self._sinks:
             if sink is not hanging:
                 self._call(sink, "shutdown", _left(deadline))

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 #: Name of the service, inherited by all its processes.
 SERVICE_VARIABLE = "_ASCEND_OTEL_SERVICE"
@@ -79,6 +80,7 @@ class Peers:
         if not names:
             return True
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as asking:
+            asking.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
             asking.bind("")  # a name of its own, for the answers
             waiting = sum([_ask(asking, name) for name in names])
             while waiting:
@@ -87,9 +89,10 @@ class Peers:
                     return False
                 asking.settimeout(left)
                 try:
-                    waiting -= asking.recv(16) == _DONE
+                    message, allowed, _ = _receive(asking)
                 except TimeoutError:
                     return False
+                waiting -= allowed and message == _DONE
         return True
 
     def _others(self) -> list[str]:
@@ -112,20 +115,26 @@ def _ask(asking: socket.socket, name: str) -> bool:
     return True
 
 
+def _receive(listener: socket.socket) -> tuple[bytes, bool, Any]:
+    """A message, whether root or a process of our own user sent it, and the sender's name."""
+    message, extra, _, sender = listener.recvmsg(16, socket.CMSG_SPACE(_CREDENTIALS.size))
+    allowed = any(
+        level == socket.SOL_SOCKET
+        and kind == socket.SCM_CREDENTIALS
+        and _CREDENTIALS.unpack(data)[1] in (0, os.getuid())
+        for level, kind, data in extra
+    )
+    return message, allowed, sender
+
+
 def _answer(listener: socket.socket, flush: Callable[[], object]) -> None:
     while True:
         try:
-            message, extra, _, sender = listener.recvmsg(16, socket.CMSG_SPACE(_CREDENTIALS.size))
+            message, allowed, sender = _receive(listener)
         except OSError:
             return
         if not message:
             return
-        allowed = any(
-            level == socket.SOL_SOCKET
-            and kind == socket.SCM_CREDENTIALS
-            and _CREDENTIALS.unpack(data)[1] in (0, os.getuid())
-            for level, kind, data in extra
-        )
         if message == _FLUSH and allowed:
             flush()
             try:

@@ -43,6 +43,8 @@ class SpanExtra(NamedTuple):
     links: Sequence[SpanLink] = ()
     attributes: Sequence[tuple[str, Any]] = ()
     dropped_links: int = 0
+    #: W3C ``tracestate``.
+    trace_state: str = ""
 
 
 class RecordType:

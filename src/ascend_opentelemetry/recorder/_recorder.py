@@ -6,12 +6,12 @@ import functools
 import logging
 import os
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from opentelemetry.trace import SpanContext
 
-from ascend_opentelemetry.recorder._drain import Before, Drain, Sink
+from ascend_opentelemetry.recorder._drain import Drain, Sink
 from ascend_opentelemetry.recorder._peers import Peers
 from ascend_opentelemetry.recorder._record import KIND_INTERNAL, Record, RecordType
 from ascend_opentelemetry.recorder._span import SAMPLED, RecordSpan, RootSampler, getrandbits, is_suppressed, random
@@ -147,7 +147,7 @@ class Recorder:
         self.dropped += 1
 
     def sample(
-        self, trace_id: int, name: str, kind: int, attributes: Mapping[str, Any], parent: SpanContext | None = None
+        self, trace_id: int, name: str, kind: int, attributes: dict[str, Any], parent: SpanContext | None = None
     ) -> bool:
         """Ask the configured sampler about a root; there is none while instrumentation is suppressed.
 
@@ -155,7 +155,7 @@ class Recorder:
             trace_id: of the root.
             name: of its span.
             kind: OTLP span kind.
-            attributes: known now.
+            attributes: known now; gets those that the sampler adds.
             parent: in another service, for what is a root here only.
         """
         if is_suppressed():
@@ -188,17 +188,13 @@ class Recorder:
         """Records that a sink failed to take, by the sink's type."""
         return self._drain.lost
 
-    def start(self, sinks: list[Sink], before: Before | None = None) -> None:
+    def start(self, sinks: list[Sink]) -> None:
         """Start the drain with these sinks; when it runs already, go on with these.
-
-        Args:
-            sinks: take the records.
-            before: what is done to each slice of records first.
 
         From here on the process flushes when another one of its service asks for it.
         """
         self.append = self.queue.append
-        self._drain.start(sinks, before)
+        self._drain.start(sinks)
         try:
             self._peers.listen(self._flush_for_peer)
         except OSError as error:

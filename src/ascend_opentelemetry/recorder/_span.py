@@ -54,8 +54,8 @@ _new_span = object.__new__
 # later versions than 00 may have more parts
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?:-|\Z)")
 
-#: Decides once a root: ``trace_id, name, kind, attributes, remote parent or None`` -> recorded.
-RootSampler = Callable[[int, str, int, Mapping[str, Any], SpanContext | None], bool]
+#: Decides once a root: ``trace_id, name, kind, attributes, remote parent or None`` -> recorded. It may add attributes.
+RootSampler = Callable[[int, str, int, dict[str, Any], SpanContext | None], bool]
 
 
 class RecordSpan(Span):

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 
-@runtime_checkable
 class Exporting(Protocol):
     """A sink that exports and counts (``otlp.OtlpSink``)."""
 
@@ -60,16 +58,16 @@ class ExporterStatus:
         }
 
 
-def mode_of(trace_sinks: Sequence[object], native: object | None) -> str:
+def mode_of(exporters: bool, traces: bool, native: bool) -> str:
     """How records leave the process.
 
     Returns:
         ``own``: our exporting sinks; ``bridge``: the processors of a provider that others have set up; ``native``:
         native files only; ``none``: nobody takes them.
     """
-    if trace_sinks:
-        return "own" if any(isinstance(sink, Exporting) for sink in trace_sinks) else "bridge"
-    return "none" if native is None else "native"
+    if traces:
+        return "own" if exporters else "bridge"
+    return "native" if native else "none"
 
 
 def describe_native(state: Any) -> dict[str, object]:

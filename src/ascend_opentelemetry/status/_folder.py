@@ -48,7 +48,7 @@ def open_folder() -> Path:
     Raises:
         OSError: it cannot be made, or is not ours (see `check`).
     """
-    folder = candidates()[0]
+    folder = next((folder for folder in candidates() if folder.parent.is_dir()), candidates()[0])
     folder.mkdir(0o700, exist_ok=True)
     check(folder)
     if stat.S_IMODE(folder.stat().st_mode) != 0o700:

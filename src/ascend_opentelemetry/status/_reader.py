@@ -6,9 +6,15 @@ from typing import Any
 
 from ascend_opentelemetry.status._folder import candidates, check, load, remove_stale
 
+#: What a reader may rely on.
+KEYS = {"ppid", "role", "versions", "service", "mode", "exporters", "hooks", "records", "native"}
+
 
 def read_all() -> list[dict[str, Any]]:
-    """The status of every process of this user that runs, in the order of their start; stale files are removed."""
+    """The status of every process of this user that runs, in the order of their start.
+
+    Stale files are removed; those of another version of this package, with other keys, are left out.
+    """
     found: dict[int, dict[str, Any]] = {}
     for folder in candidates():
         try:
@@ -19,6 +25,6 @@ def read_all() -> list[dict[str, Any]]:
             continue
         for path in paths:
             content = load(path)
-            if content is not None:
+            if content is not None and content.keys() >= KEYS:
                 found.setdefault(content["pid"], content)
     return sorted(found.values(), key=lambda content: (content["start_ticks"], content["pid"]))

@@ -62,8 +62,9 @@ class StatusSink:
             remove_stale(folder)
             self._folder = folder
         text = json.dumps(self._content(), indent=1)
-        if text != self._text:
-            _replace(self._path(self._folder), text)
+        path = self._path(self._folder)
+        if text != self._text or not path.exists():
+            _replace(path, text)
             self._text = text
 
     def _content(self) -> dict[str, object]:

@@ -36,11 +36,13 @@ class Phases:
 
     __slots__ = (
         "decode_id", "decoding", "events", "first_step", "first_token", "last_step", "parent_id", "prefill_id",
-        "queued", "scheduled", "trace_id", "zero",
+        "queued", "scheduled", "state", "trace_id", "zero",
     )  # fmt: skip
 
-    def __init__(self, trace_id: int, parent_id: int) -> None:
+    def __init__(self, trace_id: int, parent_id: int, state: str = "") -> None:
         self.trace_id = trace_id
+        #: W3C ``tracestate``.
+        self.state = state
         self.parent_id = parent_id
         self.queued = time_ns()
         self.zero = self.queued - monotonic_ns()
@@ -93,7 +95,8 @@ class PhaseTracker:
             return
         request.trace_headers = None  # else it travels back with every token
         if parent[2] & SAMPLED:
-            self.requests[request.request_id] = Phases(parent[0], parent[1])
+            state = headers.get("tracestate", "") if headers else ""
+            self.requests[request.request_id] = Phases(parent[0], parent[1], state)
 
     def scheduled(self, request_id: str, at: int) -> bool:
         """A request runs for the first time, from monotonic clock ``at``; whether it is traced."""
@@ -157,7 +160,9 @@ class PhaseTracker:
 
         def extra(start: int, stop: int, last: bool, step_links: list[SpanLink]) -> SpanExtra:
             events = [event for event in phases.events if start <= event[1] and (last or event[1] < stop)]
-            return SpanExtra(status if last else 0, message if last else "", events, step_links)
+            return SpanExtra(
+                status if last else 0, message if last else "", events, step_links, trace_state=phases.state
+            )
 
         def emit(record_type: RecordType, span_id: int, start: int, stop: int, values: Any, rest: SpanExtra) -> None:
             ids = (phases.trace_id, span_id, phases.parent_id, SAMPLED | REMOTE if phases.parent_id else SAMPLED)

@@ -17,7 +17,7 @@ class Ranks:
     def __init__(self) -> None:
         #: Of the engine that this process is or works for.
         self.data_parallel: int | None = None
-        #: Of a worker: pipeline-parallel rank * tensor-parallel size + tensor-parallel rank, and those two.
+        #: Of a worker: its number among those of its engine, and its place in the groups of vLLM.
         self.worker: int | None = None
         self.tensor_parallel: int | None = None
         self.pipeline_parallel: int | None = None
@@ -36,7 +36,10 @@ class Ranks:
             self.note_engine(vllm_config)
             parallel = vllm_config.parallel_config
             self.worker = parallel.rank
-            self.pipeline_parallel, self.tensor_parallel = divmod(parallel.rank, parallel.tensor_parallel_size)
+            # pipeline, then prefill context, then tensor parallel
+            size = parallel.tensor_parallel_size
+            self.tensor_parallel = parallel.rank % size
+            self.pipeline_parallel = parallel.rank // (size * getattr(parallel, "prefill_context_parallel_size", 1))
             recorder.set_meta(TP_RANK, str(self.tensor_parallel))
             recorder.set_meta(PP_RANK, str(self.pipeline_parallel))
 

@@ -20,7 +20,7 @@ from ascend_opentelemetry.recorder import (
     recorder,
 )
 from ascend_opentelemetry.vllm._rows import ENGINE, encode, event_row
-from ascend_opentelemetry.vllm._serving import current_scope, failure_texts, request_ids, request_type, trace_state
+from ascend_opentelemetry.vllm._serving import current_scope, failure_texts, request_context, request_type
 from ascend_opentelemetry.vllm._tracing import init_tracer
 
 
@@ -147,8 +147,9 @@ class RequestTracker:
             attributes["gen_ai.request.choice.count"] = params.n
         trace = RequestTrace(int(request.arrival_time * 1e9), len(request.prompt_token_ids or ()), attributes, parent)
         if recorder.traces_on:
-            headers = headers or request.trace_headers
-            trace.ids, trace.state = request_ids(headers, attributes), trace_state(headers)
+            # vLLM hands on the W3C headers alone
+            headers = (scope.headers if scope is not None else None) or headers or request.trace_headers
+            trace.ids, trace.state = request_context(headers, attributes)
         if parent is not None:
             self._parents[trace.parent_id] = trace
         return trace
@@ -240,7 +241,9 @@ def _emit(trace: RequestTrace, ids: SpanIds) -> None:
         attributes["gen_ai.latency.time_in_model_prefill"] = stats.first_token_ts - stats.scheduled_ts
         attributes["gen_ai.latency.time_in_model_decode"] = stats.last_token_ts - stats.first_token_ts
         attributes["gen_ai.latency.time_in_model_inference"] = stats.last_token_ts - stats.scheduled_ts
-    extra = SpanExtra(STATUS_ERROR if trace.message else 0, trace.message or "", events=tuple(trace.events))
+    extra = SpanExtra(
+        STATUS_ERROR if trace.message else 0, trace.message or "", tuple(trace.events), trace_state=trace.state
+    )
     record_type = request_type(ids)
     recorder.emit((record_type, trace.arrival, now, get_ident(), ids, tuple(attributes.items()), extra))
 

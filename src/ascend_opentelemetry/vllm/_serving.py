@@ -82,11 +82,6 @@ def client_context(headers: Mapping[str, str] | None) -> Context:
     return propagate.extract(headers, context) if headers else context
 
 
-def trace_state(headers: Mapping[str, str] | None) -> str:
-    """The W3C ``tracestate`` that a new ``llm_request`` goes on with; empty when the client sent none."""
-    return trace.get_current_span(client_context(headers)).get_span_context().trace_state.to_header()
-
-
 @functools.cache
 def _baggage_keys() -> tuple[str, ...]:
     names = os.environ.get(OTEL_PYTHON_VLLM_BAGGAGE_KEYS, "").split(",")
@@ -94,15 +89,20 @@ def _baggage_keys() -> tuple[str, ...]:
 
 
 def request_ids(headers: Mapping[str, str] | None, attributes: dict[str, Any]) -> SpanIds:
-    """Ids of a new ``llm_request``: below the current span, else below the client's, else a root.
+    """The ids alone of what ``request_context`` returns."""
+    return request_context(headers, attributes)[0]
+
+
+def request_context(headers: Mapping[str, str] | None, attributes: dict[str, Any]) -> tuple[SpanIds, str]:
+    """Where a new ``llm_request`` belongs: below the current span, else below the client's, else a root.
 
     Args:
         headers: of the client; read by the configured propagators.
-        attributes: of the span, as far as they are known, for the sampler; gets those of the baggage that
-            ``OTEL_PYTHON_VLLM_BAGGAGE_KEYS`` allows.
+        attributes: of the span, as far as they are known, for the sampler; gets those that the sampler adds, and
+            those of the baggage that ``OTEL_PYTHON_VLLM_BAGGAGE_KEYS`` allows.
 
     Returns:
-        The ids; with flags 0 if the request is not sampled.
+        The ids, with flags 0 if the request is not sampled, and the W3C ``tracestate`` that it goes on with.
     """
     context = client_context(headers)
     for key in _baggage_keys():
@@ -111,21 +111,19 @@ def request_ids(headers: Mapping[str, str] | None, attributes: dict[str, Any]) -
             attributes.setdefault(key, str(value))
     parent = trace.get_current_span(context).get_span_context()
     if parent.is_valid:
-        flags = int(parent.trace_flags)
+        flags, state = int(parent.trace_flags), parent.trace_state.to_header()
         if parent.is_remote:  # nobody has asked the sampler of this process yet
-            sampled = flags & SAMPLED and recorder.sample(
-                parent.trace_id, "llm_request", KIND_SERVER, attributes, parent
-            )
+            sampled = recorder.sample(parent.trace_id, "llm_request", KIND_SERVER, attributes, parent)
             flags = REMOTE | (SAMPLED if sampled else 0)
         elif is_suppressed():
             flags = 0
-        return parent.trace_id, getrandbits(64), parent.span_id, flags
+        return (parent.trace_id, getrandbits(64), parent.span_id, flags), state
     scope = _scope.get()
     trace_id = scope.trace_id if scope is not None and scope.trace_id else recorder.new_trace_id()
     if scope is not None:
         scope.trace_id = trace_id
     sampled = recorder.sample(trace_id, "llm_request", KIND_SERVER, attributes)
-    return trace_id, getrandbits(64), 0, SAMPLED if sampled else 0
+    return (trace_id, getrandbits(64), 0, SAMPLED if sampled else 0), ""
 
 
 def request_type(ids: SpanIds) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 
 from opentelemetry import trace
 
+from ascend_opentelemetry._endpoint import without_secrets
 from ascend_opentelemetry.recorder import recorder
 
 _logger = logging.getLogger(__name__)
@@ -53,10 +54,11 @@ def _compare(endpoint: str) -> None:
     """Warn when vLLM was given another endpoint than the exporter."""
     ours = os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or ""
     if _address(endpoint) != _address(ours):
+        given = without_secrets(endpoint)
         _logger.warning(
             "--otlp-traces-endpoint %s gets no spans: all of them, vLLM's own too, go to %s; "
             "to have them there, set OTEL_EXPORTER_OTLP_ENDPOINT=%s, or leave the option out",
-            endpoint, ours or "the exporter that OTEL_TRACES_EXPORTER names", endpoint,
+            given, without_secrets(ours) or "the exporter that OTEL_TRACES_EXPORTER names", given,
         )  # fmt: skip
 
 

@@ -139,7 +139,7 @@ if __name__ == "__main__":
 OUT = {"instrumented": False, "traces": []}
 NATIVE = {"instrumented": True, "traces": []}
 EXPORTING = [
-    {"instrumented": True, "traces": ["OtlpSink"]},
+    {"instrumented": True, "traces": ["ForeignProcessors"]},
     {"instrumented": True, "traces": ["BridgeSink"]},
 ]
 

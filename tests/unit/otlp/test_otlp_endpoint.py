@@ -24,6 +24,7 @@ SPAN: Any = (RecordType("Test", "call"), 1, 2, 3, (1, 2, 0, 1), (), None)
         ("https://me:secret@host:4318/v1/traces?key=secret#secret", "https://host:4318/v1/traces"),
         ("http://[::1]:4318", "http://[::1]:4318"),
         ("ConsoleSpanExporter", "ConsoleSpanExporter"),
+        ("http://me:secret@[collector]:4318/v1/traces?key=secret", "[collector]:4318/v1/traces"),
     ],
 )
 def test_an_endpoint_without_secrets(endpoint, shown) -> None:
@@ -36,6 +37,8 @@ def test_an_endpoint_without_secrets(endpoint, shown) -> None:
         ("me:secret@localhost:1", "cannot connect to me:secret@localhost:1", "cannot connect to localhost:1"),
         ("http://host:1/v1/traces?key=secret", "no /v1/traces?key=secret there", "no /v1/traces there"),
         ("http://host:1/v1/traces", "refused", "refused"),
+        ("http://me:p%40ss@host:1", "errors resolving me:p@ss@host:1", "errors resolving host:1"),
+        ("http://me:secret@[x]:1", "no http://me:secret@[x]:1", "no [x]:1"),
     ],
 )
 def test_a_message_without_secrets(endpoint: str, text: str, shown: str) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from ascend_opentelemetry.otlp import SDK_SPAN, BridgeSink, ForeignProcessors, RecordSpanProcessor
 from ascend_opentelemetry.otlp._late_span import LateSpans
+from ascend_opentelemetry.otlp._leader import CAPACITY
 from ascend_opentelemetry.recorder import KIND_SERVER, REMOTE, STATUS_ERROR, Record, RecordType, SpanExtra
 
 TRACE_ID, SPAN_ID, PARENT_ID, START, END = 0xABC, 0x12, 0x34, 1_000, 5_000
@@ -105,35 +107,128 @@ def test_a_processor_that_fails_is_named_once_and_stops_nobody(method: str, capl
     ]
 
 
+class Sink:
+    """Stands for the sinks that export: keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+        self.calls: list[str] = []
+
+    def write(self, records: Any) -> None:
+        self.records += records
+
+    def flush(self, timeout: float) -> bool:
+        self.calls.append("flush")
+        return True
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *_: self.calls.append(name)
+
+
 def everything(name: str) -> bool:
     return name != "ascend_opentelemetry.Off"
 
 
+def ours(provider: TracerProvider) -> tuple[ForeignProcessors, Sink]:
+    provider.add_span_processor(RecordSpanProcessor(lambda _: None, lambda _: True, lambda: None))
+    sink: Any = Sink()
+    return ForeignProcessors(provider, [sink], everything), sink
+
+
 def test_while_there_are_only_our_processors_records_go_as_they_are() -> None:
     provider = TracerProvider()
-    provider.add_span_processor(RecordSpanProcessor(lambda _: None, lambda _: True, lambda: None))
+    foreign, sink = ours(provider)
     provider.add_span_processor(SpanProcessor())
-    records = [record()]
-    assert ForeignProcessors(provider, everything)(records) is records
+    given = record()
+    foreign.write([given])
+    assert sink.records[0] is given
+    assert threading.active_count() == len([one for one in threading.enumerate() if "leader" not in one.name])
 
 
-def test_from_when_a_processor_is_added_each_record_is_a_row_and_a_span() -> None:
+def test_from_when_a_processor_is_added_each_record_is_exported_as_it_left_it() -> None:
     provider = TracerProvider()
-    ours: list[Record] = []
-    provider.add_span_processor(RecordSpanProcessor(ours.append, lambda _: True, lambda: None))
-    foreign = ForeignProcessors(provider, everything)
-    first = [record()]
-    assert foreign(first) is first
+    foreign, sink = ours(provider)
+    foreign.write([record()])
+    assert sink.records.pop() == record()
     provider.add_span_processor(Tagging([]))
     untraced, off = record(ids=None), record(RecordType("Off", "call", ("size",)))
     sdk_span: Any = (SDK_SPAN, 1, 2, 3, (1, 2, 0, 1), object(), None)
-    no_span = record(RecordType("Request", "row", ("size",), traces=False))
-    row, span, *rest = foreign([record(), untraced, off, sdk_span, no_span])
-    assert row == (TYPE, START, END, 9, None, (3,), EXTRA)
-    assert (span[0], span[4]) == (SDK_SPAN, (TRACE_ID, SPAN_ID, PARENT_ID, 1 | REMOTE))
-    assert span[5].attributes["tag"] is True
-    assert rest == [untraced, off, sdk_span, no_span]
-    assert ours == []  # else the span would come twice
+    foreign.write([record(), untraced, off, sdk_span, record(RecordType("R", "row", ("size",), traces=False))])
+    assert foreign.flush(5) is True
+    first, led = sink.records
+    assert first is sdk_span
+    assert (led[0], led[1:5]) == (SDK_SPAN, (START, END, 9, (TRACE_ID, SPAN_ID, PARENT_ID, 1 | REMOTE)))
+    assert led[5].attributes["tag"] is True
+    assert foreign.dropped == {}
+    foreign.shutdown(1)
+    assert sink.calls == ["flush", "shutdown"]
+
+
+def test_a_record_that_cannot_be_made_a_span_is_dropped_and_counted_and_costs_no_other(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    provider = TracerProvider()
+    foreign, sink = ours(provider)
+    provider.add_span_processor(Tagging([]))
+    broken = RecordType("Request", "broken")
+    broken.attributes = lambda _: 1 / 0
+    foreign.write([record(), record(broken), record(), record(broken)])
+    assert foreign.flush(5) is True
+    assert [one[5].attributes["tag"] for one in sink.records] == [True, True]
+    assert foreign.dropped == {"failed": 2}
+    assert [message.getMessage() for message in caplog.records] == [
+        "spans are dropped and counted: broken cannot be made a span"
+    ]
+    foreign.shutdown(1)
+
+
+class Slow(SpanProcessor):
+    def __init__(self) -> None:
+        self.go = threading.Event()
+
+    def on_end(self, span: ReadableSpan) -> None:
+        self.go.wait(30)
+
+
+def test_a_processor_that_hangs_holds_nobody_up_and_what_waits_for_it_is_counted() -> None:
+    provider, slow = TracerProvider(), Slow()
+    foreign, sink = ours(provider)
+    provider.add_span_processor(slow)
+    foreign.write([record()] * (CAPACITY + 5))
+    assert foreign.flush(0.05) is False
+    foreign.shutdown(0.05)
+    slow.go.set()
+    assert sum(foreign.dropped.values()) == CAPACITY + 5
+    assert sink.records == []
+
+
+def test_a_processor_that_flushes_the_provider_does_not_wait_for_itself() -> None:
+    provider = TracerProvider()
+    asked: list[float] = []
+    provider.add_span_processor(RecordSpanProcessor(lambda _: None, lambda t: bool(asked.append(t)), lambda: None))
+    sink: Any = Sink()
+    foreign = ForeignProcessors(provider, [sink], everything)
+
+    class Flushing(SpanProcessor):
+        def on_end(self, span: ReadableSpan) -> None:
+            provider.force_flush()
+
+    provider.add_span_processor(Flushing())
+    foreign.write([record()])
+    assert foreign.flush(5) is True
+    assert (len(sink.records), asked) == (1, [])
+    foreign.shutdown(1)
+
+
+def test_a_forked_child_leaves_what_waits_to_its_parent() -> None:
+    provider, slow = TracerProvider(), Slow()
+    foreign, sink = ours(provider)
+    provider.add_span_processor(slow)
+    foreign.write([record()] * 3)
+    foreign.after_fork()
+    assert foreign.flush(0) is True
+    assert (sink.records, foreign.dropped) == ([], {})
+    slow.go.set()
 
 
 def test_the_bridge_leads_records_through_all_processors_of_the_provider() -> None:
@@ -142,4 +237,6 @@ def test_the_bridge_leads_records_through_all_processors_of_the_provider() -> No
     provider.add_span_processor(Tagging(calls))
     sink = BridgeSink(provider, lambda _: True)
     sink.write([record()])
+    assert sink.flush(5) is True
     assert [call[1] for call in calls] == ["start", "ending", "end"]
+    sink.shutdown(1)

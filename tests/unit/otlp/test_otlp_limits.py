@@ -142,7 +142,9 @@ def test_records_of_a_scope_that_is_off_are_no_spans() -> None:
     provider.add_span_processor(ended)
     encoder.add(records)
     batch.add(records)
-    BridgeSink(provider, scope_enabled=only_kept).write(records)
+    bridge = BridgeSink(provider, scope_enabled=only_kept)
+    bridge.write(records)
+    assert bridge.flush(5) is True
     assert [span.name for span in parse(encoder.take())] == ["kept"]
     assert [span.name for span in batch.take()] == ["kept"]
     assert ended.names == ["kept"]

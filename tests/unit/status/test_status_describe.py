@@ -9,11 +9,10 @@ import pytest
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcExporter
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as HttpExporter
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SpanExportResult
 
 from ascend_opentelemetry.native import NativeState
-from ascend_opentelemetry.otlp import BridgeSink, OtlpSink
+from ascend_opentelemetry.otlp import OtlpSink
 from ascend_opentelemetry.recorder import RecordType
 from ascend_opentelemetry.status import ExporterStatus, describe_native, mode_of
 from devtools.otlp_receiver import OtlpReceiver
@@ -97,14 +96,17 @@ def test_a_forked_child_has_not_exported_yet() -> None:
     assert status.describe()["last_success"] is None
 
 
-def test_the_mode() -> None:
-    own, bridge = open_sink(ConsoleSpanExporter()), BridgeSink(TracerProvider())
-    assert mode_of([own], object()) == "own"
-    assert mode_of([own, bridge], None) == "own"
-    assert mode_of([bridge], object()) == "bridge"
-    assert mode_of([], object()) == "native"
-    assert mode_of([], None) == "none"
-    own.shutdown(0)
+@pytest.mark.parametrize(
+    ("exporters", "traces", "native", "mode"),
+    [
+        (True, True, True, "own"),
+        (False, True, True, "bridge"),
+        (False, False, True, "native"),
+        (False, False, False, "none"),
+    ],
+)
+def test_the_mode(exporters, traces, native, mode) -> None:
+    assert mode_of(exporters, traces, native) == mode
 
 
 @pytest.mark.parametrize("file", [Path("/prof/ms_service_x.db"), None])

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from ascend_opentelemetry.status import candidates, open_folder, read_all, remove_stale, start_ticks
+from ascend_opentelemetry.status._reader import KEYS
 
 
 def put(folder: Path, pid: int, ticks: int | None, name: str | None = None) -> Path:
     path = folder / (name or f"{pid}.json")
-    path.write_text(json.dumps({"pid": pid, "start_ticks": ticks}))
+    path.write_text(json.dumps({"pid": pid, "start_ticks": ticks, **dict.fromkeys(KEYS)}))
     return path
 
 
@@ -86,6 +87,22 @@ def test_reading_takes_all_folders_and_the_order_of_the_starts(folder) -> None:
         place.mkdir(parents=True)
         put(place, pid, start_ticks(pid))
     assert [status["pid"] for status in read_all()] == [parent, own]
+
+
+def test_the_status_of_another_version_is_left_out_and_stays(folder) -> None:
+    folder.mkdir()
+    path = put(folder, os.getpid(), start_ticks(os.getpid()))
+    content = json.loads(path.read_text())
+    del content["records"]
+    path.write_text(json.dumps(content))
+    assert read_all() == []
+    assert path.exists()
+
+
+def test_without_the_runtime_directory_the_next_place_is_taken(folder, tmp_path, monkeypatch) -> None:
+    (tmp_path / "tmp").mkdir(exist_ok=True)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "no" / "such"))
+    assert open_folder() == tmp_path / "tmp" / f"ascend-otel-{os.geteuid()}"
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"pid": 1}', '{"pid": 1, "start_ticks": 1}'])

@@ -11,6 +11,7 @@ import pytest
 
 from ascend_opentelemetry import status
 from ascend_opentelemetry.status import StatusSink, _sink, installed_versions, start_ticks
+from ascend_opentelemetry.status._reader import KEYS
 
 
 class Clock:
@@ -200,6 +201,15 @@ def test_it_has_nothing_to_flush(sink) -> None:
 
 
 def test_reading_gives_what_was_written(sink, path) -> None:
+    sink._describe = lambda taken: dict.fromkeys(KEYS, taken)
     sink.commit()
     (content,) = status.read_all()
     assert content == read(path)
+
+
+def test_a_file_that_was_removed_comes_back(sink, path, clock) -> None:
+    sink.commit()
+    path.unlink()
+    clock.now += 2
+    sink.commit()
+    assert path.exists()

@@ -18,7 +18,7 @@ from ascend_opentelemetry.hooks import wrap
 from ascend_opentelemetry.recorder import RecordSpan
 from ascend_opentelemetry.vllm import _serving
 from ascend_opentelemetry.vllm._serving import ErrorResponse as ErrorHook
-from ascend_opentelemetry.vllm._serving import Serve, request_ids, trace_state
+from ascend_opentelemetry.vllm._serving import Serve, request_context, request_ids
 
 HEADERS = {
     "traceparent": TRACEPARENT,
@@ -74,7 +74,7 @@ def remote(state: dict[str, str], **bags: str) -> Context:
     ],
 )
 def test_the_state_of_the_trace_that_is_gone_on_with(context, headers, expected) -> None:
-    assert within(context, trace_state, headers) == expected
+    assert within(context, request_context, headers, {})[1] == expected
 
 
 def test_no_key_is_allowed_by_default(allow) -> None:

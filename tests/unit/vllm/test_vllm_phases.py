@@ -320,4 +320,4 @@ def test_a_session_that_gets_more_input_goes_on_in_its_phase(clock: Clock) -> No
 def test_phases_keep_nothing_of_the_request() -> None:
     phases = Phases(1, 2)
     values = [getattr(phases, name) for name in Phases.__slots__]
-    assert all(value is None or isinstance(value, (int, bool, list)) for value in values)
+    assert all(value is None or isinstance(value, (int, bool, list, str)) for value in values)

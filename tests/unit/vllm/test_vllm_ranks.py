@@ -47,5 +47,16 @@ def test_a_worker_has_the_ranks_of_its_place(meta: list[tuple[str, str]]) -> Non
     assert meta == [("dpRankId", "0"), ("tpRankId", "1"), ("ppRankId", "2")]
 
 
+def test_the_context_parallel_ranks_of_a_prefill_lie_between_the_two(meta: list[tuple[str, str]]) -> None:
+    found = []
+    for rank in range(8):
+        ranks = Ranks()
+        ranks.note_worker(
+            config(data_parallel_rank=0, rank=rank, tensor_parallel_size=2, prefill_context_parallel_size=2)
+        )
+        found.append((ranks.pipeline_parallel, ranks.tensor_parallel))
+    assert found == [(0, 0), (0, 1), (0, 0), (0, 1), (1, 0), (1, 1), (1, 0), (1, 1)]
+
+
 def test_before_anything_is_known_native_files_have_the_unknown_rank() -> None:
     assert META == {"dpRankId": "-1"}

@@ -37,7 +37,7 @@ from ascend_opentelemetry.recorder import (
     recorder,
     remote_context,
 )
-from ascend_opentelemetry.vllm import _requests, _tracing
+from ascend_opentelemetry.vllm import _requests, _serving, _tracing
 from ascend_opentelemetry.vllm._requests import RequestTracker
 
 ARRIVAL = 1_700_000_000_000_000_000
@@ -390,17 +390,54 @@ def test_the_clients_context_is_the_parent(headers_of_request: bool) -> None:
     assert (span[4][3], span[0].kind) == (SAMPLED | REMOTE, KIND_SERVER)
 
 
-@pytest.mark.parametrize(("flags", "decision"), [("00", True), ("01", False)])
-def test_a_client_or_the_sampler_may_say_no(flags: str, decision: bool) -> None:
+@pytest.mark.parametrize("decision", [True, False])
+@pytest.mark.parametrize("flags", ["00", "01"])
+def test_the_sampler_decides_about_what_a_client_sends(flags: str, decision: bool) -> None:
     asked: list[Any] = []
     recorder.set_traces(True, lambda *question: bool(asked.append(question)) or decision)
     tracker = RequestTracker()
     tracker.add(EngineCoreRequest(), None, 0, {"traceparent": TRACEPARENT[:-2] + flags})
     tracker.finish(state(), FinishReason.STOP)
-    assert spans() == []
-    assert [(name, kind, parent.span_id) for _, name, kind, _, parent in asked] == [
-        ("llm_request", KIND_SERVER, SPAN_ID)
-    ][: flags == "01"]
+    assert len(spans()) == decision
+    ((trace_id, name, kind, _, parent),) = asked
+    assert (trace_id, name, kind) == (TRACE_ID, "llm_request", KIND_SERVER)
+    assert (parent.span_id, parent.trace_flags) == (SPAN_ID, int(flags))
+
+
+@pytest.mark.parametrize("flags", ["00", "01"])
+def test_without_a_sampler_the_client_decides(flags: str) -> None:
+    recorder.set_traces(True)
+    tracker = RequestTracker()
+    tracker.add(EngineCoreRequest(), None, 0, {"traceparent": TRACEPARENT[:-2] + flags})
+    tracker.finish(state(), FinishReason.STOP)
+    assert len(spans()) == int(flags)
+
+
+def test_what_the_sampler_adds_is_on_the_span() -> None:
+    def sampler(trace_id: int, name: str, kind: int, attributes: dict[str, Any], parent: Any) -> bool:
+        attributes["sampler.rule"] = "vip"
+        return True
+
+    recorder.set_traces(True, sampler)
+    tracker = RequestTracker()
+    tracker.add(EngineCoreRequest(), None, 0, None)
+    tracker.finish(state(), FinishReason.STOP)
+    assert attributes(spans()[0])["sampler.rule"] == "vip"
+
+
+def test_the_headers_of_the_http_request_count_not_what_vllm_hands_on() -> None:
+    scope = _serving.Scope("chat", "tiny", {"traceparent": TRACEPARENT, "tracestate": "a=1"})
+    token = _serving._scope.set(scope)
+    try:
+        tracker = RequestTracker()
+        request = EngineCoreRequest()
+        tracker.add(request, None, 0, None)
+    finally:
+        _serving._scope.reset(token)
+    tracker.finish(state(), FinishReason.STOP)
+    (span,) = spans()
+    assert span[4][0::2] == (TRACE_ID, SPAN_ID)
+    assert (request.trace_headers["tracestate"], span[6].trace_state) == ("a=1", "a=1")
 
 
 def test_the_clients_tracestate_travels_on() -> None:

@@ -208,7 +208,8 @@ def recording(traces: bool = True, native: bool = True, sampled: bool = True) ->
     for types in vllm.NATIVE_TYPES.values():
         for record_type in types:
             record_type.native = True
-    recorder.set_traces(traces, lambda *_: sampled)
+    # as the SDK's default: a client's decision is followed
+    recorder.set_traces(traces, lambda *asked: sampled and (asked[4] is None or asked[4].trace_flags.sampled))
     recorder.set_native(Window() if native else None)
     yield
     for types in vllm.NATIVE_TYPES.values():
