@@ -40,5 +40,5 @@ lock: ## new pins for devtools/locks
 	@$(PYTHON) -m devtools.lock
 
 clean: ## outputs in this folder; the cached environments stay
-	rm -rf build dist demo-output .pytest_cache .ruff_cache
+	rm -rf build dist demo-output .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

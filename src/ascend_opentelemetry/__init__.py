@@ -5,6 +5,8 @@
     from ascend_opentelemetry import VLLMInstrumentor
 
     VLLMInstrumentor().instrument()
+
+``Profiler`` and ``Level`` mark code of your own.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -13,8 +15,9 @@ from ascend_opentelemetry.version import __version__
 
 if TYPE_CHECKING:
     from ascend_opentelemetry._instrumentor import VLLMInstrumentor
+    from ascend_opentelemetry.profiler import Level, Profiler
 
-__all__ = ["VLLMInstrumentor", "__version__"]
+__all__ = ["Level", "Profiler", "VLLMInstrumentor", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
@@ -23,4 +26,8 @@ def __getattr__(name: str) -> Any:
         from ascend_opentelemetry._instrumentor import VLLMInstrumentor
 
         return VLLMInstrumentor
+    if name in ("Level", "Profiler"):
+        from ascend_opentelemetry import profiler
+
+        return getattr(profiler, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -46,12 +46,13 @@ class VLLMInstrumentor(BaseInstrumentor):
                 "left_out": installer.left_out,
                 "switched_off": switched_off,
             }
-            _symbol_hooks.install(self._installer, symbols)
+            runtime.before_window = _symbol_hooks.install(self._installer, symbols).update
         except Exception:  # serving must start without us
             _logger.exception("vLLM is not instrumented")
 
     def _uninstrument(self, **kwargs: Any) -> None:  # noqa: ARG002
         if self._installer is not None:
+            runtime.before_window = None
             _symbol_hooks.uninstall(self._installer)
             self._installer = None
         if runtime.has_traces and not self._bridged:

@@ -16,7 +16,7 @@ from opentelemetry.trace import SpanContext
 
 from ascend_opentelemetry.environment_variables import OTEL_PYTHON_VLLM_STEP_SAMPLE_RATIO, SERVICE_PROF_CONFIG_PATH
 from ascend_opentelemetry.native import NativeSink
-from ascend_opentelemetry.recorder import RootSampler, Sink, recorder
+from ascend_opentelemetry.recorder import NativeWindow, RootSampler, Sink, recorder
 from ascend_opentelemetry.recorder._peers import SERVICE_VARIABLE
 from ascend_opentelemetry.status import ExporterStatus, Exporting, StatusSink, describe_native, mode_of
 from ascend_opentelemetry.version import __version__
@@ -43,6 +43,8 @@ class Runtime:
         self._exporters: list[ExporterStatus] = []
         #: Gives ``installed``, ``left_out`` and ``switched_off``: functions of vLLM, as ``module:qualname``.
         self.hooks: Callable[[], Mapping[str, list[str]]] | None = None
+        #: Called by the drain's thread each time before a native window opens.
+        self.before_window: Callable[[], None] | None = None
 
     @property
     def has_traces(self) -> bool:
@@ -86,7 +88,7 @@ class Runtime:
         self._status = StatusSink(self._describe)
         if path := os.environ.get(SERVICE_PROF_CONFIG_PATH):
             show_messages()
-            self._native = NativeSink(path, on_change=recorder.set_native)
+            self._native = NativeSink(path, on_change=self._on_change)
             for name, value in recorder.meta.items():
                 self._native.set_meta(name, value)
             recorder.on_meta = self._native.set_meta
@@ -95,6 +97,11 @@ class Runtime:
         # a child of multiprocessing leaves by os._exit, which runs its finalizers and no atexit handlers
         self._finalize()
         multiprocessing.util.register_after_fork(self, Runtime._finalize)
+
+    def _on_change(self, window: NativeWindow | None) -> None:
+        if window is not None and self.before_window is not None:
+            self.before_window()
+        recorder.set_native(window)
 
     def _start_sinks(self) -> None:
         sinks: list[Sink] = [self._native] if self._native is not None else []

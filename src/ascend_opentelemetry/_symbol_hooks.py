@@ -5,22 +5,189 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import sys
+import threading
 from collections.abc import Callable, Iterable
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeAlias
 
 from ascend_opentelemetry import symbols, vllm
-from ascend_opentelemetry.hooks import Custom, Installer, Target, Timer, is_generator_kind, wrap
+from ascend_opentelemetry.hooks import Custom, Installer, Target, Timer, TimerSlot, Wildcard, is_generator_kind, wrap
 from ascend_opentelemetry.recorder import Record, RecordType, recorder
 
 _logger = logging.getLogger(__name__)
 
+#: Functions that objects of vLLM keep from their construction on, and the name under which they do.
+_KEPT = {
+    "vllm.v1.engine.core:EngineCore.step": "EngineCore.step_fn",
+    "vllm.v1.engine.core:EngineCore.step_with_batch_queue": "EngineCore.step_fn",
+}
 
-def install(installer: Installer, path: str | os.PathLike[str] | None = None) -> None:
+#: ``module:qualname`` and the user's handler; None for a timer.
+_Key: TypeAlias = tuple[str, symbols.Custom | None]
+
+
+class SymbolHooks:
+    """The hooks that the symbols file asks for, as it is now.
+
+    Args:
+        installer: takes the hooks.
+        path: of the symbols file; None: as ``symbols.find`` says.
+    """
+
+    def __init__(self, installer: Installer, path: str | os.PathLike[str] | None = None) -> None:
+        self._installer = installer
+        self._path = Path(path) if path is not None else symbols.find(os.environ)
+        self._text: bytes | None = None
+        self._hooks: dict[_Key, _Hook] = {}
+
+    def load(self) -> None:
+        """Hook what the file names."""
+        self._text = _read(self._path)
+        self._apply()
+
+    def update(self) -> None:
+        """Do as the file says now, if it has changed; called when the native window opens, in the drain's thread.
+
+        Hooks that are in place stay: what they record changes, or they only pass calls through. So it reaches those
+        who have kept the function. Nothing is raised.
+        """
+        try:
+            text = _read(self._path)
+            if text == self._text or not self._installer.is_active:
+                return
+            if text is None:
+                _logger.warning("%s cannot be read any more: the hooks stay as they are", self._path)
+                return
+            self._text = text
+            added, changed, off = self._apply(running=True)
+            _logger.info(
+                "%s has changed: %d symbols added, %d changed, %d off; the code of handlers is not loaded again",
+                self._path, added, changed, off,
+            )  # fmt: skip
+        except Exception:  # the drain goes on
+            _logger.exception("%s has changed, but not all of it applies", self._path)
+
+    def _apply(self, *, running: bool = False) -> tuple[int, int, int]:
+        """Returns how many hooks are new, are changed and have been switched off."""
+        found, problems = symbols.load(self._path)
+        for problem in problems:
+            _logger.warning("%s", problem)
+        wanted: dict[_Key, symbols.Symbol] = {}
+        builtins: set[str] = set()
+        for symbol in found:
+            applies = symbols.applies(symbol, symbols.installed_version)
+            if isinstance(applies, symbols.Problem):
+                _logger.warning("%s", applies)
+            elif applies:
+                handler = symbols.resolve_handler(symbol)
+                if isinstance(handler, symbols.Builtin):
+                    builtins.add(handler.name)
+                else:
+                    wanted[symbol.target, handler if isinstance(handler, symbols.Custom) else None] = symbol
+        _ask_for_rows(builtins)
+        off = [hook for key, hook in self._hooks.items() if key not in wanted and hook.symbol is not None]
+        for hook in off:
+            hook.change(None)
+        new, changed = 0, 0
+        for key, symbol in wanted.items():
+            hook = self._hooks.get(key)
+            if hook is None:
+                new += 1
+                hook = self._hooks[key] = _Hook(symbol, key[1])
+                self._add(hook, symbol, running)
+            else:
+                changed += hook.change(symbol)
+        return new, changed, len(off)
+
+    def _add(self, hook: _Hook, symbol: symbols.Symbol, running: bool) -> None:
+        where = f"{symbol.file}:{symbol.line}"
+        if symbol.wildcard:
+            class_name, _, method = symbol.qualname.rpartition(".")
+            self._installer.add_all(Wildcard(symbol.module[: -len(".*")], class_name, method, where), hook.maker)
+            return
+        target = Target(symbol.module, symbol.qualname, where)
+        self._installer.add(target, hook.maker(target))
+        kept = _KEPT.get(symbol.target)
+        if running and kept is not None and symbol.module in sys.modules:
+            _logger.warning(
+                "%s: objects made before now go on with the %s that they have; they are recorded after a restart",
+                target.where, kept,
+            )  # fmt: skip
+
+
+class _Hook:
+    """What one symbol of the file records, in each function that it stands for.
+
+    Args:
+        symbol: None while the file does not name it.
+        custom: the user's handler, in place of a timer.
+    """
+
+    def __init__(self, symbol: symbols.Symbol | None, custom: symbols.Custom | None) -> None:
+        self.symbol = symbol
+        self._custom = custom
+        self._timed: list[tuple[Target, Callable[..., Any], TimerSlot]] = []
+        self._lock = threading.Lock()  # the file may change while another thread imports the module
+
+    def change(self, symbol: symbols.Symbol | None) -> bool:
+        """Record as ``symbol`` says, or nothing; whether that is something else than before."""
+        before, self.symbol = self.symbol, symbol
+        if _recorded(before) == _recorded(symbol):
+            return False
+        for target, function, slot in self._timed:
+            self._set(target, function, slot)
+        return True
+
+    def maker(self, target: Target) -> Callable[[Any], Any]:
+        """What makes the hook of ``target``."""
+
+        def make(function: Callable[..., Any]) -> Callable[..., Any]:
+            if self._custom is not None:
+                try:
+                    return wrap(function, self._load(self._custom, target), str(target), target.where)
+                except (Exception, SystemExit) as error:  # noqa: BLE001 - the user's module may be a script
+                    _logger.warning(
+                        "%s: handler %s:%s cannot be used (%s: %s); %s is timed instead",
+                        target.where, self._custom.module, self._custom.function, type(error).__name__, error, target,
+                    )  # fmt: skip
+            slot = TimerSlot(attach=not is_generator_kind(function))
+            self._timed.append((target, function, slot))
+            self._set(target, function, slot)
+            return wrap(function, slot, str(target), target.where)
+
+        return make
+
+    def _load(self, custom: symbols.Custom, target: Target) -> Custom:
+        handler: Any = importlib.import_module(custom.module)
+        for part in custom.function.split("."):
+            handler = getattr(handler, part)
+        if not callable(handler):
+            raise TypeError("it is not callable")
+
+        def handle(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            if self.symbol is None:
+                return original(*args, **kwargs)
+            return handler(original, *args, **kwargs)
+
+        return Custom(handle, str(target), target.where)
+
+    def _set(self, target: Target, function: Callable[..., Any], slot: TimerSlot) -> None:
+        with self._lock:
+            recorder.timers -= not slot.is_off
+            slot.set(None if self.symbol is None else _timer(self.symbol, target, function))
+            recorder.timers += not slot.is_off
+
+
+def install(installer: Installer, path: str | os.PathLike[str] | None = None) -> SymbolHooks:
     """Hook everything that is to be recorded.
 
     Args:
         installer: takes the hooks.
-        path: of the symbols file; None: ``PROFILING_SYMBOLS_PATH`` or the file of this package.
+        path: of the symbols file; None: as ``symbols.find`` says.
+
+    Returns:
+        The hooks of the symbols file.
     """
     for record_type in vllm.TYPES:
         recorder.register(record_type)
@@ -29,15 +196,9 @@ def install(installer: Installer, path: str | os.PathLike[str] | None = None) ->
     for hooked in vllm.HOOKED:
         target = Target(hooked.module, hooked.qualname, "built-in symbol")
         installer.add(target, _builtin_hook(target, hooked.handler), missing_ok=True)
-    found, problems = symbols.load(path if path is not None else symbols.find(os.environ))
-    for problem in problems:
-        _logger.warning("%s", problem)
-    for symbol in found:
-        applies = symbols.applies(symbol, symbols.installed_version)
-        if isinstance(applies, symbols.Problem):
-            _logger.warning("%s", applies)
-        elif applies:
-            _add(installer, symbol)
+    hooks = SymbolHooks(installer, path)
+    hooks.load()
+    return hooks
 
 
 def uninstall(installer: Installer) -> None:
@@ -50,64 +211,55 @@ def uninstall(installer: Installer) -> None:
             record_type.native = False
 
 
-def _add(installer: Installer, symbol: symbols.Symbol) -> None:
-    target = Target(symbol.module, symbol.qualname, f"{symbol.file}:{symbol.line}")
-    handler = symbols.resolve_handler(symbol)
-    if symbol.wildcard:
-        _logger.warning("%s: %s names no single module; it is left out", target.where, target)
-    elif isinstance(handler, symbols.Builtin):
-        for record_type in vllm.NATIVE_TYPES[handler.name]:
-            record_type.native = True
+def _read(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
+
+
+def _ask_for_rows(builtins: Iterable[str]) -> None:
+    """Have the built-in handlers of these names make native rows, and no others."""
+    types = {record_type for name in builtins for record_type in vllm.NATIVE_TYPES[name]}
+    for record_type in {one for some in vllm.NATIVE_TYPES.values() for one in some}:
+        if record_type.native != (record_type in types):
+            record_type.native = record_type in types
             recorder.refresh(record_type)
-    elif isinstance(handler, symbols.Custom):
-        installer.add(target, _custom_hook(target, symbol, handler))
-    else:
-        installer.add(target, _timer_hook(target, symbol, handler.domain, handler.name))
 
 
 def _builtin_hook(target: Target, handler: Any) -> Callable[[Any], Any]:
     return lambda function: wrap(function, handler, str(target), target.where)
 
 
-def _custom_hook(target: Target, symbol: symbols.Symbol, handler: symbols.Custom) -> Callable[[Any], Any]:
-    def make(function: Callable[..., Any]) -> Callable[..., Any]:
-        try:
-            custom: Any = importlib.import_module(handler.module)
-            for part in handler.function.split("."):
-                custom = getattr(custom, part)
-            if not callable(custom):
-                raise TypeError("it is not callable")
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - the user's module may be a script
-            _logger.warning(
-                "%s: handler %s:%s cannot be used (%s: %s); %s is timed instead",
-                target.where, handler.module, handler.function, type(error).__name__, error, target,
-            )  # fmt: skip
-            return _timer_hook(target, symbol, symbol.domain, symbol.name)(function)
-        return wrap(function, Custom(custom, str(target), target.where), str(target), target.where)
-
-    return make
+def _recorded(symbol: symbols.Symbol | None) -> tuple[object, ...] | None:
+    if symbol is None:
+        return None
+    return symbols.resolve_handler(symbol), symbol.domain, symbol.name, symbol.attributes
 
 
-def _timer_hook(target: Target, symbol: symbols.Symbol, domain: str, name: str) -> Callable[[Any], Any]:
+def _timer(symbol: symbols.Symbol, target: Target, function: Callable[..., Any]) -> Timer:
     def failed(attribute: symbols.Attribute, error: Exception) -> None:
         _logger.warning(
             "%s: attribute %s of %s has no value: %s: %s",
             target.where, attribute.name, target, type(error).__name__, error,
         )  # fmt: skip
 
-    def make(function: Callable[..., Any]) -> Callable[..., Any]:
-        record_type = RecordType(domain, name, [attribute.name for attribute in symbol.attributes])
-        otel_names = [attribute.otel_name for attribute in symbol.attributes]
-        if otel_names != list(record_type.keys):
+    def slow(seconds: float) -> None:
+        _logger.warning(
+            "%s: the attributes of %s took %.1f ms of a call: they are off now; ask for less",
+            target.where, target, seconds * 1e3,
+        )  # fmt: skip
 
-            def attributes(record: Record) -> Iterable[tuple[str, Any]]:
-                return zip(otel_names, record[5], strict=True)
+    handler = symbols.resolve_handler(symbol)
+    domain, name = handler if isinstance(handler, symbols.Timer) else (symbol.domain, symbol.name)
+    record_type = RecordType(domain, name, [attribute.name for attribute in symbol.attributes])
+    otel_names = [attribute.otel_name for attribute in symbol.attributes]
+    if otel_names != list(record_type.keys):
 
-            record_type.attributes = attributes
-        recorder.register(record_type)
-        recorder.timers += 1
-        values = symbols.bind(symbol.attributes, function, failed) if symbol.attributes else None
-        timer = Timer(record_type, values, attach=not is_generator_kind(function))
-        return wrap(function, timer, str(target), target.where)
+        def attributes(record: Record) -> Iterable[tuple[str, Any]]:
+            return zip(otel_names, record[5], strict=True)
 
-    return make
+        record_type.attributes = attributes
+    recorder.register(record_type)
+    values = symbols.bind(symbol.attributes, function, failed, slow) if symbol.attributes else None
+    return Timer(record_type, values, attach=not is_generator_kind(function))

@@ -23,10 +23,11 @@ ALLOWED = {
     "vllm": {"recorder", "hooks"},
     "native": {"recorder"},
     "otlp": {"recorder"},
+    "profiler": {"recorder"},
     "status": set(),
-    TOP: {"recorder", "symbols", "hooks", "vllm", "native", "otlp", "status"},
+    TOP: {"recorder", "symbols", "hooks", "vllm", "profiler", "native", "otlp", "status"},
     "distro": {TOP, "otlp", "recorder"},
-    "cli": {"status", "otlp", "recorder"},
+    "cli": {"native", "symbols", "status", "otlp", "recorder"},
 }
 #: Modules that import nothing of ours: open to all.
 LEAVES = {f"{PACKAGE}.version", f"{PACKAGE}.environment_variables", f"{PACKAGE}._endpoint"}

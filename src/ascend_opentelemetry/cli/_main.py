@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from ascend_opentelemetry.cli import _doctor
+from ascend_opentelemetry.cli import _completion, _config, _doctor, _symbols
 from ascend_opentelemetry.version import __version__
 
-_COMMANDS = (_doctor,)
+_COMMANDS = (_doctor, _config, _symbols, _completion)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -19,6 +19,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in _COMMANDS:
         command.add(commands)
+    parser.set_defaults(parser=parser)
     return parser
 
 

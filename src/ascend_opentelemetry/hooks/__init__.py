@@ -3,7 +3,9 @@
 from ascend_opentelemetry.hooks._custom import Custom
 from ascend_opentelemetry.hooks._handler import Handler, Switch, Wrapper
 from ascend_opentelemetry.hooks._install import Installer, Target
+from ascend_opentelemetry.hooks._slot import TimerSlot
 from ascend_opentelemetry.hooks._timer import Timer, Values
+from ascend_opentelemetry.hooks._wildcard import Wildcard
 from ascend_opentelemetry.hooks._wrap import is_generator_kind, switched_off, wrap
 
 __all__ = [
@@ -13,7 +15,9 @@ __all__ = [
     "Switch",
     "Target",
     "Timer",
+    "TimerSlot",
     "Values",
+    "Wildcard",
     "Wrapper",
     "is_generator_kind",
     "switched_off",

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any, NamedTuple
 
 import wrapt
+
+from ascend_opentelemetry.hooks._compiled import aside_of_compiler, compiled_by, is_torch_module
+from ascend_opentelemetry.hooks._references import replace_references
+from ascend_opentelemetry.hooks._wildcard import ModulesBelow, Wildcard
+from ascend_opentelemetry.hooks._wrap import is_generator_kind
 
 _logger = logging.getLogger(__name__)
 
@@ -43,6 +49,11 @@ def _find(owner: Any, name: str) -> Any:
     return getattr(owner, name)
 
 
+def _is_defined_in(owner: Any, function: Any) -> bool:
+    """Whether others that have the function took it from this module, by name."""
+    return isinstance(owner, ModuleType) and getattr(function, "__module__", None) == owner.__name__
+
+
 class Installer:
     """The hooks of a process.
 
@@ -51,10 +62,17 @@ class Installer:
 
     def __init__(self) -> None:
         self._installed: list[_Installed] = []
+        self._below = ModulesBelow()
+        self._refused: set[str] = set()  # a wildcard may stand for hundreds: the first is said
         #: Targets that are hooked now, and those that could not be.
         self.installed: list[str] = []
         self.left_out: list[str] = []
         self._active = True
+
+    @property
+    def is_active(self) -> bool:
+        """Whether hooks are still installed: until they are all removed."""
+        return self._active
 
     def add(self, target: Target, make_hook: MakeHook, *, missing_ok: bool = False) -> None:
         """Hook ``target`` now or at its import.
@@ -75,6 +93,28 @@ class Installer:
 
         wrapt.register_post_import_hook(imported, target.module)
 
+    def add_all(self, wildcard: Wildcard, make_hook: Callable[[Target], MakeHook]) -> None:
+        """Hook the functions that ``wildcard`` stands for, now and at each import below its package.
+
+        Args:
+            wildcard: the functions.
+            make_hook: called with each of them; gives what ``add`` takes.
+        """
+        done: set[str] = set()
+
+        def imported(module: ModuleType) -> None:
+            try:
+                for qualname in wildcard.find(module):
+                    target = Target(module.__name__, qualname, wildcard.where)
+                    if str(target) not in done:
+                        done.add(str(target))
+                        self.add(target, make_hook(target))
+            except Exception as error:  # noqa: BLE001
+                _logger.warning("%s: %s finds nothing in %s: %s", wildcard.where, wildcard, module.__name__, error)
+
+        if self._active:
+            self._below.add(wildcard.package, imported)
+
     def _install(self, module: ModuleType, target: Target, make_hook: MakeHook, missing_ok: bool) -> None:
         *path, name = target.qualname.split(".")
         owner: Any = module
@@ -92,18 +132,34 @@ class Installer:
             self.left_out.append(str(target))
             _logger.warning("%s: %s is no function; it is left out", target.where, target)
             return
+        compiled = compiled_by(module, function)
+        if compiled is not None:
+            self.left_out.append(str(target))
+            if target.where in self._refused:
+                return
+            self._refused.add(target.where)
+            _logger.warning(
+                "%s: %s is part of the code that torch.compile makes of %s, which a hook would break; it is left out"
+                " (hook %s.__call__)", target.where, target, compiled, compiled,
+            )  # fmt: skip
+            return
         hook: Any = make_hook(function)
+        if is_torch_module(owner) and not inspect.iscoroutinefunction(hook) and not is_generator_kind(hook):
+            hook = aside_of_compiler(function, hook)
         if isinstance(original, (staticmethod, classmethod)):
             hook = type(original)(hook)
         elif isinstance(owner, type) and not hasattr(original, "__get__"):
             hook = staticmethod(hook)  # a callable object or builtin gets no self, so its hook must not either
         self._installed.append(_Installed(owner, name, hook, original, name not in vars(owner)))
         setattr(owner, name, hook)
+        if _is_defined_in(owner, original):
+            replace_references(original, hook, owner.__name__.partition(".")[0])
         self.installed.append(str(target))
 
     def remove_all(self) -> None:
         """Restore every function that is still ours, the last hook first, and install no more."""
         self._active = False
+        self._below.remove()
         self.installed.clear()
         while self._installed:
             installed = self._installed.pop()
@@ -113,3 +169,5 @@ class Installer:
                 delattr(installed.owner, installed.name)
             else:
                 setattr(installed.owner, installed.name, installed.original)
+            if _is_defined_in(installed.owner, installed.original):
+                replace_references(installed.hook, installed.original, installed.owner.__name__.partition(".")[0])

@@ -5,23 +5,39 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ascend_opentelemetry.native._args import encode_args, is_reserved
-from ascend_opentelemetry.native._config import ConfigError, Problem, ProfileConfig, field_table, parse
+from ascend_opentelemetry.native._config import (
+    ConfigError,
+    Problem,
+    ProfileConfig,
+    default_text,
+    field_table,
+    members,
+    parse,
+    specs,
+)
+from ascend_opentelemetry.native._fields import LEVELS, Field, FieldError
 from ascend_opentelemetry.native._sink import NativeSink, NativeState
 
 if TYPE_CHECKING:
     from ascend_opentelemetry.native._exporter import MsServiceProfilerSpanExporter
 
 __all__ = [
+    "LEVELS",
     "ConfigError",
+    "Field",
+    "FieldError",
     "MsServiceProfilerSpanExporter",
     "NativeSink",
     "NativeState",
     "Problem",
     "ProfileConfig",
+    "default_text",
     "encode_args",
     "field_table",
     "is_reserved",
+    "members",
     "parse",
+    "specs",
 ]
 
 

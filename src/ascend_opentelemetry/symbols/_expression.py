@@ -58,7 +58,7 @@ def compile_expression(text: str) -> Expression:
 
     Args:
         text: ``first | operation | ...``. ``first`` is a name followed by ``[index]`` and ``.attribute``, inside
-            calls of ``CALLS``; an operation is one of ``CALLS`` or ``attr NAME``.
+            calls of ``CALLS`` and ``attr(first, 'NAME')``; an operation is one of ``CALLS`` or ``attr NAME``.
 
     Raises:
         ExpressionError: ``text`` is not in the language.
@@ -122,8 +122,12 @@ class _Parser:
                     steps.append(("index", self.index(index, at)))
                 case ast.Call(func=ast.Name(id=name), args=[inner], keywords=[]) if name in CALLS:
                     steps.append(("call", name))
+                case ast.Call(func=ast.Name(id="attr"), args=[inner, ast.Constant(value=str(name))], keywords=[]):
+                    steps.append(("attr", self.name(name, at)))
                 case ast.Call():
-                    raise self.error("only len(x), str(x), int(x), float(x) and bool(x) can be called", at)
+                    raise self.error(
+                        "only len(x), str(x), int(x), float(x), bool(x), attr(x, 'name') can be called", at
+                    )
                 case _:
                     raise self.error("only a name, [index], .attribute and len/str/int/float/bool(x) are allowed", at)
             node = inner

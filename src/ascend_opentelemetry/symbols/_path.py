@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ascend_opentelemetry.environment_variables import PROFILING_SYMBOLS_PATH
+from ascend_opentelemetry.symbols._versions import installed_version
 
 _logger = logging.getLogger(__name__)
 
@@ -16,15 +17,19 @@ _logger = logging.getLogger(__name__)
 DEFAULT_FILE = Path(__file__).with_name("service_profiling_symbols.yaml")
 
 
-def find(environ: Mapping[str, str]) -> Path:
-    """Symbols file to load: that of ``PROFILING_SYMBOLS_PATH``, else the package's own.
+def find(environ: Mapping[str, str], versions: Callable[[str], str | None] = installed_version) -> Path:
+    """Symbols file to load: that of ``PROFILING_SYMBOLS_PATH``, else the user's for this vLLM, else the package's own.
 
-    A file that does not exist yet is made as a copy of the package's own, for the user to edit. What cannot be
-    used is said in one warning.
+    A file of the variable that does not exist yet is made as a copy of the package's own, for the user to edit. What
+    cannot be used is said in one warning.
+
+    Args:
+        environ: the environment.
+        versions: version of a top-level package, as ``installed_version``.
     """
     text = environ.get(PROFILING_SYMBOLS_PATH, "").strip()
     if not text:
-        return DEFAULT_FILE
+        return _users(versions("vllm")) or DEFAULT_FILE
     if not text.endswith((".yaml", ".yml")):
         _logger.warning("%s=%s must end in .yaml or .yml; %s is used", PROFILING_SYMBOLS_PATH, text, DEFAULT_FILE)
         return DEFAULT_FILE
@@ -38,6 +43,17 @@ def find(environ: Mapping[str, str]) -> Path:
         )
         return DEFAULT_FILE
     return path
+
+
+def _users(version: str | None) -> Path | None:
+    """The file that vllm-ascend writes, for users to edit, if there is one for this version of vLLM."""
+    if version is None:
+        return None
+    try:
+        path = Path(f"~/.config/vllm_ascend/service_profiling_symbols.{version}.yaml").expanduser()
+        return path if path.is_file() else None
+    except (OSError, RuntimeError):  # no home, or not ours to look into
+        return None
 
 
 def _create(path: Path) -> None:

@@ -6,7 +6,7 @@ import dataclasses
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
-from types import BuiltinMethodType, NoneType
+from types import BuiltinMethodType, MethodType, NoneType
 from typing import Any
 
 #: Types that a record keeps as they are.
@@ -25,6 +25,8 @@ _BRACKETS: tuple[tuple[type, str, str], ...] = (
     (type({}.values()), "dict_values([", "])"),
     (type({}.items()), "dict_items([", "])"),
 )
+# these are neither tensors nor have fields, which takes longer to find out than to render a short one
+_BUILT_IN = frozenset({dict, *(base for base, _, _ in _BRACKETS)})
 
 
 def safe(value: Any) -> str | int | float | bool | None:
@@ -42,6 +44,8 @@ def safe(value: Any) -> str | int | float | bool | None:
 
 def text(value: Any) -> str:
     """``str(value)``; of a container, a tensor or an object with fields at most ``MAX_TEXT`` characters."""
+    if type(value) in PLAIN:
+        return value if type(value) is str else _cut(repr(value), MAX_TEXT)
     return str.__str__(str(value)) if isinstance(value, str) else _cut(_render(value, MAX_TEXT, 0, str), MAX_TEXT)
 
 
@@ -79,16 +83,19 @@ def _render(value: Any, room: int, depth: int, other: Callable[[Any], str]) -> s
     """Text of about ``room`` characters; ``other`` makes that of values which are no containers."""
     if isinstance(value, (str, bytes, bytearray)):
         return repr(value[:room])
-    if type(value) in PLAIN:
+    kind = type(value)
+    if kind in PLAIN:
         return repr(value)
-    kin = _kin(value)
+    kin = "" if kind in _BUILT_IN else _kin(value)
     if kin == "Tensor":
         return f"Tensor(dtype={value.dtype}, shape={tuple(value.shape)}, device={value.device})"
     if kin == "ndarray":
         return f"ndarray(dtype={value.dtype}, shape={tuple(value.shape)})"
     if depth == MAX_DEPTH:
         return "..."
-    names = _fields(value)
+    if kind is MethodType:  # its own text holds that of the object it is bound to, which may be a tensor or a model
+        return f"<bound method {getattr(value, '__qualname__', '?')}>"
+    names = None if kind in _BUILT_IN else _fields(value)
     if names is not None:
         parts = ((f"{name}=", getattr(value, name, None)) for name in names)
         return f"{type(value).__name__}({_join(parts, room, depth)})"

@@ -43,6 +43,9 @@ class Tagging(SpanProcessor):
     def on_end(self, span: ReadableSpan) -> None:
         self.calls.append((self.name, "end", dict(span.attributes or {})))
 
+    def force_flush(self, timeout_millis: int = 30000) -> bool:
+        return True
+
 
 def test_processors_see_a_span_start_and_end_and_what_they_set_is_kept() -> None:
     calls: list[Any] = []

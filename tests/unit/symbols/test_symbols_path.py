@@ -13,6 +13,21 @@ from ascend_opentelemetry.symbols import DEFAULT_FILE, _path, find
 VARIABLE = "PROFILING_SYMBOLS_PATH"
 
 
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home of nobody."""
+    home = tmp_path / "home" / "nobody"
+    monkeypatch.setenv("HOME", str(home))
+    return home
+
+
+def users_file(home: Path, version: str) -> Path:
+    path = home / ".config" / "vllm_ascend" / f"service_profiling_symbols.{version}.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("[]")
+    return path
+
+
 def names(folder: Path) -> list[str]:
     return [path.name for path in folder.iterdir()]
 
@@ -23,6 +38,39 @@ def test_the_packages_own_file(environ: dict[str, str], caplog: pytest.LogCaptur
     assert DEFAULT_FILE.name == "service_profiling_symbols.yaml"
     assert DEFAULT_FILE.is_file()
     assert caplog.records == []
+
+
+def test_the_users_file_for_the_installed_vllm(home: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = users_file(home, "0.11.0rc1+cpu")
+    users_file(home, "0.12.0")
+    assert find({}, {"vllm": "0.11.0rc1+cpu"}.get) == path
+    assert find({VARIABLE: " "}, {"vllm": "0.12.0"}.get) != path
+    assert find({}, {"vllm": "0.13.0"}.get) == DEFAULT_FILE
+    assert find({}, {}.get) == DEFAULT_FILE
+    assert caplog.records == []
+    assert len(names(path.parent)) == 2
+
+
+def test_the_variable_comes_before_the_users_file(home: Path, tmp_path: Path) -> None:
+    users_file(home, "0.12.0")
+    path = tmp_path / "mine.yaml"
+    path.write_text("[]")
+    assert find({VARIABLE: str(path)}, {"vllm": "0.12.0"}.get) == path
+
+
+def test_a_folder_in_place_of_the_users_file_is_none(home: Path) -> None:
+    path = users_file(home, "0.12.0")
+    path.unlink()
+    path.mkdir()
+    assert find({}, {"vllm": "0.12.0"}.get) == DEFAULT_FILE
+
+
+def test_without_a_home_there_is_no_users_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless(_: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "expanduser", homeless)
+    assert find({}, {"vllm": "0.12.0"}.get) == DEFAULT_FILE
 
 
 @pytest.mark.parametrize("name", ["mine.yaml", "mine.yml"])
@@ -43,9 +91,9 @@ def test_a_missing_file_is_made(tmp_path: Path, caplog: pytest.LogCaptureFixture
     assert caplog.records == []
 
 
-def test_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert find({VARIABLE: "~/mine.yaml"}) == tmp_path / "mine.yaml"
+def test_home(home: Path) -> None:
+    assert find({VARIABLE: "~/mine.yaml"}) == home / "mine.yaml"
+    assert names(home) == ["mine.yaml"]
 
 
 @pytest.mark.parametrize("name", ["mine.json", "mine", "yaml", "mine.yaml.bak"])

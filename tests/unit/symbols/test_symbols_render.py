@@ -145,6 +145,8 @@ def test_final_value(value: Any, expected: Any) -> None:
         ("text", "text"),
         (True, "True"),
         (1.0, "1.0"),
+        (10**40, "1" + "0" * 40),
+        (10**2000, "1" + "0" * 1020 + "..."),
         (Status.RUNNING, str(Status.RUNNING)),
         (Reason.STOP, "Reason.STOP"),
         (Int64(5), "5"),
@@ -163,6 +165,11 @@ def test_numbers_of_a_tensor_are_refused(call: str) -> None:
     message = f"TypeError: {call}() of a tensor would wait for the device"
     assert evaluate(f"this | {call}", Tensor()) == (None, [message])
     assert evaluate(f"{call}(this)", Parameter()) == (None, [message])
+
+
+def test_a_method_shows_its_name_and_not_its_object() -> None:
+    assert evaluate("this._wait", Tensor()) == ("<bound method Tensor._wait>", [])
+    assert evaluate("this | str", [Tensor()._wait]) == ("[<bound method Tensor._wait>]", [])
 
 
 def test_shape_and_length_of_a_tensor() -> None:

@@ -1,0 +1,54 @@
+"""A timer that may be given another name, other values, or none, while its function runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ascend_opentelemetry.hooks._timer import Timer
+from ascend_opentelemetry.recorder import RecordSpan, RecordType, recorder
+
+
+class TimerSlot(Timer):
+    """The handler of a hook that stays, around a timer that changes.
+
+    A call records with the timer that is there when it ends, type and values of one timer together.
+
+    Args:
+        attach: as for each of the timers.
+    """
+
+    __slots__ = ("_timer",)
+
+    def __init__(self, *, attach: bool = True) -> None:
+        # of no record: as long-lived as the hook, which reads it, while the type of each timer stays what it is
+        super().__init__(recorder.register(RecordType("", "", native=False, traces=False)), attach=attach)
+        self._timer: Timer | None = None
+
+    @property
+    def is_off(self) -> bool:
+        """Whether the hook only passes calls through."""
+        return not self.switch.native and not self.switch.traces
+
+    def set(self, timer: Timer | None) -> None:
+        """Record by another timer from now on, whose type is registered; None: nothing.
+
+        After None only the calls that run already are recorded.
+        """
+        switch = self.switch
+        if timer is not None:
+            self._timer = timer
+            switch.domain, switch.name = timer.switch.domain, timer.switch.name
+        switch.native = switch.traces = timer is not None
+        recorder.refresh(switch)
+
+    def exit(
+        self,
+        state: RecordSpan | tuple[int, int],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        result: Any,
+        error: BaseException | None,
+    ) -> None:
+        # there is a timer: the switch was on at the beginning
+        self._timer.exit(state, args, kwargs, result, error)  # pyright: ignore[reportOptionalMemberAccess]
