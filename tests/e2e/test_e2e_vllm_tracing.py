@@ -196,7 +196,7 @@ def test_the_option_alone_gives_one_span_a_request(option: Run) -> None:
     assert len(option.requests()) == len(option.answers)
     for kind in ("traced", "stream"):
         span = option.request(kind)
-        assert (span.trace_id, span.parent_id, span.kind) == (*client_of(option.answers[kind]), INTERNAL)
+        assert (span.trace_id, span.parent_id, span.kind) == (*client_of(option.answers[kind]), SERVER)
         children = {other.name for other in option.spans if other.parent_id == span.span_id}
         assert children == set(PHASES)
     assert option.request("plain").parent_id == ""

@@ -35,7 +35,7 @@ for line in sys.stdin:
     for number in range(int(line)):
         total += Engine.scale(number)
     print("total", total, flush=True)
-(sink,) = runtime._trace_sinks
+(sink,) = runtime._trace_sinks[0]._sinks
 started = time.monotonic()
 runtime.shutdown()
 seconds = time.monotonic() - started

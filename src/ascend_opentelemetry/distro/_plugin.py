@@ -60,7 +60,9 @@ def _instrument(traces: bool, is_child: bool) -> None:
         AscendConfigurator().configure()
         if instrumentor.is_instrumented_by_opentelemetry:  # by the declarative configuration
             return
-    if is_child and not traces:  # a provider here is vLLM's, for its own tracing
+    # then a provider that comes up here later is vLLM's, for its own tracing
+    nobody = isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
+    if not traces and (is_child or nobody):
         instrumentor.instrument(tracer_provider=trace.NoOpTracerProvider())
     else:
         instrumentor.instrument()
