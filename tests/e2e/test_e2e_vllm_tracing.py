@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from devtools.client import Answer, Client, new_traceparent
-from devtools.otlp_json import INTERNAL, SERVER, Span
+from devtools.otlp_json import SERVER, Span
 from devtools.otlp_receiver import OtlpReceiver
 from devtools.server import DEFAULT_ENV, VllmServer
 from tests.support.contract import read_rows

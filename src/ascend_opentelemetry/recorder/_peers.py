@@ -15,6 +15,9 @@ from typing import Any
 #: Name of the service, inherited by all its processes.
 SERVICE_VARIABLE = "_ASCEND_OTEL_SERVICE"
 
+#: Seconds at most for the thread to end: it may be flushing for another process.
+_ENDING = 0.5
+
 _FLUSH, _DONE = b"flush", b"done"
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
 
@@ -27,6 +30,7 @@ class Peers:
 
     def __init__(self) -> None:
         self._socket: socket.socket | None = None
+        self._thread: threading.Thread | None = None
 
     @staticmethod
     def _prefix() -> str:
@@ -47,7 +51,8 @@ class Peers:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         listener.bind(f"\0{self._prefix()}{os.getpid()}")
         self._socket = listener
-        threading.Thread(target=_answer, args=(listener, flush), name="ascend-otel-peers", daemon=True).start()
+        self._thread = threading.Thread(target=_answer, args=(listener, flush), name="ascend-otel-peers", daemon=True)
+        self._thread.start()
 
     def close(self) -> None:
         """Answer no more."""
@@ -58,6 +63,8 @@ class Peers:
                 pass
             self._socket.close()
             self._socket = None
+            if self._thread is not None and self._thread is not threading.current_thread():
+                self._thread.join(_ENDING)  # it keeps the name taken
 
     def after_fork(self, flush: Callable[[], object]) -> None:
         """In a forked child: leave the parent's socket to it, and listen on one of its own."""

@@ -145,6 +145,10 @@ def test_it_listens_once_and_ends(peers) -> None:
     peers.listen(lambda: None)
     (thread,) = set(threading.enumerate()) - before
     assert sockets() == 1
+    for _ in range(20):  # the name is free at once
+        peers.close()
+        assert sockets() == 0
+        peers.listen(lambda: None)
     peers.close()
     thread.join(5)
     assert (thread.is_alive(), sockets()) == (False, 0)
