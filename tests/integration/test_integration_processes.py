@@ -133,12 +133,13 @@ def test_the_distro_of_others_gets_the_same_spans(program, receiver) -> None:
 
 
 SITE = """
-import json, os, sys
+import json, os, sys, threading
 from opentelemetry.instrumentation.auto_instrumentation import initialize
 initialize()
 folder = os.environ["DUMPS"]
 with open(f"{folder}/{os.getpid()}.json", "w") as file:
-    json.dump({"argv": sys.orig_argv, "modules": sorted(sys.modules)}, file)
+    threads = sorted(thread.name for thread in threading.enumerate())
+    json.dump({"argv": sys.orig_argv, "modules": sorted(sys.modules), "threads": threads}, file)
 """
 
 
@@ -171,9 +172,11 @@ def test_helpers_load_nothing_but_the_question_whether_they_are_one(program, tmp
         assert ours == {"ascend_opentelemetry"} | {f"ascend_opentelemetry.{name}" for name in names}
         heavy = ("opentelemetry.sdk", "opentelemetry.exporter", "grpc", "sqlite3", "yaml", "google.protobuf")
         assert [name for name in dump["modules"] if name.startswith(heavy)] == []
+        assert dump["threads"] == ["MainThread"]
     (script_dump,) = [dump for dump in found if script in dump["argv"]]
     assert "opentelemetry.sdk.trace" in script_dump["modules"]
     assert "ascend_opentelemetry._instrumentor" in script_dump["modules"]
+    assert "ascend-otel-drain" in script_dump["threads"]
 
 
 def test_a_script_of_the_user_is_no_helper(program, receiver) -> None:
