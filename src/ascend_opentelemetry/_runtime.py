@@ -9,14 +9,16 @@ import multiprocessing.util
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from opentelemetry.trace import SpanContext
 
+from ascend_opentelemetry._sources import Sources
 from ascend_opentelemetry.environment_variables import OTEL_PYTHON_VLLM_STEP_SAMPLE_RATIO, SERVICE_PROF_CONFIG_PATH
-from ascend_opentelemetry.native import NativeSink
-from ascend_opentelemetry.recorder import NativeWindow, RootSampler, Sink, recorder
+from ascend_opentelemetry.native import NativeSink, ProfileConfig, ProfileSession
+from ascend_opentelemetry.recorder import RootSampler, Sink, Source, SourceWindow, recorder
 from ascend_opentelemetry.recorder._peers import SERVICE_VARIABLE
 from ascend_opentelemetry.status import ExporterStatus, Exporting, StatusSink, describe_native, mode_of
 from ascend_opentelemetry.version import __version__
@@ -25,6 +27,8 @@ _logger = logging.getLogger(__name__)
 
 #: Share of the engine steps that are traced when nothing else is said.
 STEP_SAMPLE_RATIO = 0.01
+#: Seconds that sources may take to end.
+SOURCES_SECONDS = 2.0
 
 
 class Runtime:
@@ -45,6 +49,9 @@ class Runtime:
         self.hooks: Callable[[], Mapping[str, list[str]]] | None = None
         #: Called by the drain's thread each time before a native window opens.
         self.before_window: Callable[[], None] | None = None
+        self._sources = Sources(())
+        #: This process if it is the first of its service.
+        self._leader: int | None = None
 
     @property
     def has_traces(self) -> bool:
@@ -86,6 +93,10 @@ class Runtime:
         self.started = True
         self._native = None
         self._status = StatusSink(self._describe)
+        if SERVICE_VARIABLE not in os.environ:
+            self._leader = os.getpid()
+        self._sources = Sources(_make_sources())
+        self._sources.start(leader=self._leader == os.getpid())
         if path := os.environ.get(SERVICE_PROF_CONFIG_PATH):
             show_messages()
             self._native = NativeSink(path, on_change=self._on_change)
@@ -98,15 +109,20 @@ class Runtime:
         self._finalize()
         multiprocessing.util.register_after_fork(self, Runtime._finalize)
 
-    def _on_change(self, window: NativeWindow | None) -> None:
-        if window is not None and self.before_window is not None:
+    def _on_change(self, config: ProfileConfig | None) -> None:
+        if config is None:
+            self._sources.set_window(None)
+        elif self.before_window is not None:
             self.before_window()
-        recorder.set_native(window)
+        recorder.set_native(config)
+        if config is not None:
+            folder = ProfileSession.join().date_folder(config.prof_dir)
+            self._sources.set_window(SourceWindow(config, folder, time.time_ns()))
 
     def _start_sinks(self) -> None:
         sinks: list[Sink] = [self._native] if self._native is not None else []
         watching = [] if self.watch is None or self.has_traces else [self.watch]
-        recorder.start([*sinks, *self._trace_sinks, *watching, self._status])
+        recorder.start([*sinks, *self._trace_sinks, *watching, self._sources, self._status])
         recorder.set_traces(
             self.has_traces,
             self._sampler,
@@ -123,6 +139,7 @@ class Runtime:
             "exporters": [exporter.describe() for exporter in self._exporters],
             "hooks": self.hooks() if self.hooks is not None else None,
             "records": {"taken": taken, "dropped": recorder.dropped, "lost": recorder.lost},
+            "sources": self._sources.describe(),
             "native": describe_native(self._native.state()) if self._native is not None else None,
         }
 
@@ -142,10 +159,16 @@ class Runtime:
         """Flush and end the sinks, which are forgotten; hooks record no more."""
         if self.started:
             self.started = False
+            self._sources.shutdown(SOURCES_SECONDS)  # their last records go the way of all others
             recorder.shutdown()
             self._trace_sinks, self._exporters, self.watch = [], [], None
             recorder.on_meta = None
             atexit.unregister(self._exit)
+
+
+def _make_sources() -> list[Source]:
+    """All sources; each finds out for itself whether it has anything to read here."""
+    return []
 
 
 def show_messages() -> None:

@@ -16,6 +16,7 @@ from ascend_opentelemetry.native._config import (
     specs,
 )
 from ascend_opentelemetry.native._fields import LEVELS, Field, FieldError
+from ascend_opentelemetry.native._session import ProfileSession
 from ascend_opentelemetry.native._sink import NativeSink, NativeState
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ __all__ = [
     "NativeState",
     "Problem",
     "ProfileConfig",
+    "ProfileSession",
     "default_text",
     "encode_args",
     "field_table",

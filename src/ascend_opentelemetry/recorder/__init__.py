@@ -22,6 +22,7 @@ from ascend_opentelemetry.recorder._record import (
     SpanLink,
 )
 from ascend_opentelemetry.recorder._recorder import CAPACITY, NativeWindow, Recorder, recorder
+from ascend_opentelemetry.recorder._source import Source, SourceWindow
 from ascend_opentelemetry.recorder._span import (
     SAMPLED,
     RecordSpan,
@@ -61,6 +62,8 @@ __all__ = [
     "Recorder",
     "RootSampler",
     "Sink",
+    "Source",
+    "SourceWindow",
     "SpanEvent",
     "SpanExtra",
     "SpanIds",
