@@ -49,7 +49,7 @@ class Sources:
     def _guarded(self, source: Source, call: Callable[[Source], Any]) -> None:
         try:
             call(source)
-        except Exception as error:  # noqa: BLE001 - it reads foreign libraries
+        except Exception as error:
             self._sources.remove(source)
             self._failed[source.name] = f"{type(error).__name__}: {error}"
             _logger.warning("%s is not collected any more: %r", source.name, error, exc_info=error)
