@@ -11,7 +11,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
 from ascend_opentelemetry import symbols
-from ascend_opentelemetry.hooks import Timer, wrap
+from ascend_opentelemetry.hooks import Timer, TimerSlot, wrap
 from ascend_opentelemetry.recorder import RecordSpan, RecordType, detach, make_current, recorder
 from benchmarks._table import interleaved, per_round, show_ratios, show_rounds
 
@@ -41,7 +41,9 @@ def timer(function: Callable[..., Any], keys: Sequence[str] = ()) -> Callable[..
     ]
     values = symbols.bind(attributes, function, _unexpected) if attributes else None
     record_type = recorder.register(RecordType("execute", function.__name__, keys))
-    return wrap(function, Timer(record_type, values), f"{__name__}:{function.__name__}", __file__)
+    slot = TimerSlot()
+    slot.set(Timer(record_type, values))
+    return wrap(function, slot, f"{__name__}:{function.__name__}", __file__)
 
 
 def _unexpected(attribute: symbols.Attribute, error: Exception) -> None:

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from ascend_opentelemetry.hooks._timer import Timer
-from ascend_opentelemetry.recorder import RecordSpan, RecordType, recorder
+from ascend_opentelemetry.recorder import RecordType, recorder
 
 
 class TimerSlot(Timer):
     """The handler of a hook that stays, around a timer that changes.
 
-    A call records with the timer that is there when it ends, type and values of one timer together.
+    A call records with the output that is there when it ends: type and values of one timer together.
 
     Args:
         attach: as for each of the timers.
     """
 
-    __slots__ = ("_timer",)
+    __slots__ = ()
 
     def __init__(self, *, attach: bool = True) -> None:
         # of no record: as long-lived as the hook, which reads it, while the type of each timer stays what it is
         super().__init__(recorder.register(RecordType("", "", native=False, traces=False)), attach=attach)
-        self._timer: Timer | None = None
 
     @property
     def is_off(self) -> bool:
@@ -37,18 +33,7 @@ class TimerSlot(Timer):
         """
         switch = self.switch
         if timer is not None:
-            self._timer = timer
+            self.output = timer.output
             switch.domain, switch.name = timer.switch.domain, timer.switch.name
         switch.native = switch.traces = timer is not None
         recorder.refresh(switch)
-
-    def exit(
-        self,
-        state: RecordSpan | tuple[int, int],
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
-        result: Any,
-        error: BaseException | None,
-    ) -> None:
-        # there is a timer: the switch was on at the beginning
-        self._timer.exit(state, args, kwargs, result, error)  # pyright: ignore[reportOptionalMemberAccess]

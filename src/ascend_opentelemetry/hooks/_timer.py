@@ -12,6 +12,8 @@ from ascend_opentelemetry.recorder import CAPACITY, RecordSpan, RecordType, deta
 #: ``args, kwargs, result`` -> the values of ``RecordType.keys``.
 Values = Callable[[tuple[Any, ...], Any, Any], tuple[Any, ...]]
 
+_root = recorder.root
+
 
 class Timer:
     """Times a function and evaluates the attributes that the symbols file asks for.
@@ -22,16 +24,17 @@ class Timer:
         attach: make the span current during the call. Generators do it only while their body runs.
     """
 
-    __slots__ = ("_attach", "switch", "values")
+    __slots__ = ("_attach", "output", "switch")
 
     def __init__(self, record_type: RecordType, values: Values | None = None, *, attach: bool = True) -> None:
         self.switch = record_type
-        self.values = values
+        #: Type and values of the record that a call makes when it ends.
+        self.output = record_type, values
         self._attach = attach
 
     def enter(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> RecordSpan | tuple[int, int]:  # noqa: ARG002
         if self.switch.traces_on:
-            span = open_span(self.switch, recorder.root)
+            span = open_span(self.switch, _root)
             if span is not None:
                 if not self._attach:
                     detach(span.token)
@@ -49,7 +52,7 @@ class Timer:
         error: BaseException | None,
     ) -> None:
         mono = monotonic_ns()
-        record_type = self.switch
+        record_type, take = self.output
         extra = None
         if type(state) is RecordSpan:
             if self._attach:
@@ -63,7 +66,8 @@ class Timer:
                 ids = (state.trace_id, state.span_id, state.parent_id, state.flags)
                 if error is not None and not isinstance(error, GeneratorExit):
                     state.failed(error)
-                extra = state.extra()
+                if state.touched:
+                    extra = state.extra()
             elif record_type.native_on:
                 ids = None
             else:
@@ -74,7 +78,7 @@ class Timer:
             ids = None
         else:
             return
-        values = () if self.values is None else self.values(args, kwargs, result)
+        values = () if take is None else take(args, kwargs, result)
         if len(recorder.queue) < CAPACITY:
             recorder.append((record_type, start, end, get_ident(), ids, values, extra))
         else:

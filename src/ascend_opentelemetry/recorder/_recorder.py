@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
 from collections import deque
@@ -23,7 +22,9 @@ CAPACITY = 65_536
 #: Seconds at most that a process flushes for another one, which waits a little longer.
 PEER_FLUSH = 0.45
 
-_random_trace_id: Callable[[], int] = functools.partial(getrandbits, 128)
+
+def _random_trace_id() -> int:
+    return getrandbits(128)
 
 
 class NativeWindow(Protocol):
@@ -170,9 +171,9 @@ class Recorder:
 
     def root(self, record_type: RecordType) -> RecordSpan:
         """The span of a timer without a parent; one with flags 0 when it is not selected."""
-        trace_id = self.new_trace_id()
+        trace_id = getrandbits(128) if self.new_trace_id is _random_trace_id else self.new_trace_id()
         sampler = self._sampler
-        sampled = self.sample_step() and (
+        sampled = (self.step_ratio >= 1.0 or random.random() < self.step_ratio) and (
             sampler is None or sampler(trace_id, record_type.name, KIND_INTERNAL, {}, None)
         )
         return RecordSpan(trace_id, getrandbits(64), 0, SAMPLED if sampled else 0)

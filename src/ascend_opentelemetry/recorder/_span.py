@@ -50,6 +50,7 @@ random = Random()  # noqa: S311 - span ids need to differ, not to be secret
 getrandbits = random.getrandbits
 
 _new_span = object.__new__
+_set_item = dict.__setitem__  # ``Context`` forbids its own
 
 # later versions than 00 may have more parts
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?:-|\Z)")
@@ -66,6 +67,8 @@ class RecordSpan(Span):
 
     __slots__ = ("flags", "mono", "parent_id", "span_id", "start", "token", "trace_id")
 
+    #: Whether anything was set on it: ``extra`` gives something.
+    touched = False
     # rarely set: defaults of the class spare four stores a span
     _attributes: dict[str, Any] | None = None
     _events: list[SpanEvent] | None = None
@@ -85,7 +88,7 @@ class RecordSpan(Span):
 
     def extra(self) -> SpanExtra | None:
         """What was set on the span while it was current; None if nothing was."""
-        if self._attributes is None and self._events is None and self._links is None and not self._status:
+        if not self.touched:
             return None
         return SpanExtra(
             self._status,
@@ -103,6 +106,7 @@ class RecordSpan(Span):
 
     def set_attributes(self, attributes: Mapping[str, Any]) -> None:
         if self.flags & SAMPLED:
+            self.touched = True
             if self._attributes is None:
                 self._attributes = {}
             self._attributes.update(_pairs(attributes))
@@ -112,12 +116,14 @@ class RecordSpan(Span):
 
     def add_event(self, name: str, attributes: Mapping[str, Any] | None = None, timestamp: int | None = None) -> None:
         if self.flags & SAMPLED:
+            self.touched = True
             if self._events is None:
                 self._events = []
             self._events.append((name, timestamp or time_ns(), _pairs(attributes)))
 
     def add_link(self, context: SpanContext, attributes: Mapping[str, Any] | None = None) -> None:
         if self.flags & SAMPLED and context.is_valid:
+            self.touched = True
             if self._links is None:
                 self._links = []
             self._links.append((context.trace_id, context.span_id, _pairs(attributes)))
@@ -134,9 +140,12 @@ class RecordSpan(Span):
         text = status.description if isinstance(status, Status) else description
         if not self.flags & SAMPLED or self._status == STATUS_OK:
             return
+        if code is StatusCode.UNSET:
+            return
+        self.touched = True
         if code is StatusCode.OK:
             self._status, self._message = STATUS_OK, ""
-        elif code is StatusCode.ERROR:
+        else:
             self._status, self._message = STATUS_ERROR, text or ""
 
     def record_exception(
@@ -179,8 +188,9 @@ def exception_attributes(error: BaseException) -> dict[str, str]:
 
 def make_current(span: Span, context: Context | None = None) -> Token[Context]:
     """Attach ``span`` to ``context`` (the current one); detach what is returned."""
-    current = get_current() if context is None else context
-    return attach(Context({**current, _SPAN_KEY: span}))
+    inner = Context(get_current() if context is None else context)
+    _set_item(inner, _SPAN_KEY, span)
+    return attach(inner)
 
 
 def is_suppressed() -> bool:
@@ -199,9 +209,9 @@ def open_span(record_type: RecordType, root: Callable[[RecordType], RecordSpan])
         The span, with ``token`` set; None below a root that is not sampled and where instrumentation is suppressed.
     """
     context = get_current()
-    parent: Any = context.get(_SPAN_KEY)
-    if context.get(_SUPPRESS_INSTRUMENTATION_KEY):
+    if _SUPPRESS_INSTRUMENTATION_KEY in context and context[_SUPPRESS_INSTRUMENTATION_KEY]:  # noqa: RUF019 - faster
         return None
+    parent: Any = context.get(_SPAN_KEY)
     if parent.__class__ is RecordSpan:
         if not parent.flags:
             return None
@@ -216,7 +226,9 @@ def open_span(record_type: RecordType, root: Callable[[RecordType], RecordSpan])
         span = RecordSpan(foreign.trace_id, getrandbits(64), foreign.span_id, int(foreign.trace_flags))
     else:
         return None
-    span.token = attach(Context({**context, _SPAN_KEY: span}))
+    inner = Context(context)
+    _set_item(inner, _SPAN_KEY, span)
+    span.token = attach(inner)
     return span
 
 
