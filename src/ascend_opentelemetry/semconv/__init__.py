@@ -1,0 +1,1 @@
+"""Names of attributes, metrics, spans and events; generated from ``semconv/`` by ``python -m devtools.semconv``."""
