@@ -1,6 +1,8 @@
 """The hot path: records, the span that is current, the queue and its drain."""
 
 from ascend_opentelemetry.recorder._drain import Drain, Sink
+from ascend_opentelemetry.recorder._forwards import FORWARDS_KEPT, Forward, Forwards, ForwardWatcher, forwards
+from ascend_opentelemetry.recorder._metric import Measurement, Metric
 from ascend_opentelemetry.recorder._peers import Peers
 from ascend_opentelemetry.recorder._record import (
     KIND_INTERNAL,
@@ -22,7 +24,7 @@ from ascend_opentelemetry.recorder._record import (
     SpanLink,
 )
 from ascend_opentelemetry.recorder._recorder import CAPACITY, NativeWindow, Recorder, recorder
-from ascend_opentelemetry.recorder._source import Source, SourceWindow
+from ascend_opentelemetry.recorder._source import HoldingSource, Source, SourceWindow
 from ascend_opentelemetry.recorder._span import (
     SAMPLED,
     RecordSpan,
@@ -38,9 +40,12 @@ from ascend_opentelemetry.recorder._span import (
     parse_traceparent,
     remote_context,
 )
+from ascend_opentelemetry.recorder._step_watcher import StepWatcher
+from ascend_opentelemetry.recorder._ticker import Ticker
 
 __all__ = [
     "CAPACITY",
+    "FORWARDS_KEPT",
     "KIND_INTERNAL",
     "KIND_SERVER",
     "LEVEL_DETAILED",
@@ -53,6 +58,12 @@ __all__ = [
     "STATUS_OK",
     "STATUS_UNSET",
     "Drain",
+    "Forward",
+    "ForwardWatcher",
+    "Forwards",
+    "HoldingSource",
+    "Measurement",
+    "Metric",
     "NativeRow",
     "NativeWindow",
     "Peers",
@@ -68,10 +79,13 @@ __all__ = [
     "SpanExtra",
     "SpanIds",
     "SpanLink",
+    "StepWatcher",
+    "Ticker",
     "child",
     "detach",
     "exception_attributes",
     "format_traceparent",
+    "forwards",
     "getrandbits",
     "is_suppressed",
     "make_current",

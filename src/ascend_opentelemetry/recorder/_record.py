@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
+from ascend_opentelemetry.recorder._metric import Measurement
+
 #: ``trace_id, span_id, parent_span_id (0 for a root), flags`` of a span; flags as in OTLP's ``SpanFlags``: the trace
 #: flags, and ``REMOTE`` where the parent is in another process.
 SpanIds: TypeAlias = tuple[int, int, int, int]
@@ -61,11 +63,12 @@ class RecordType:
         span: a native span (``"type": 2``) or event (``"type": 0``).
         rows: makes the native rows of a record, in place of the one row of ``keys`` and ``values``.
         attributes: makes the OTel attributes of a record, in place of ``zip(keys, values)``.
+        measure: makes the metric values of a record, of one that is not traced too.
     """
 
     __slots__ = (
-        "attributes", "domain", "keys", "kind", "level", "name", "native", "native_on", "on", "rows", "span",
-        "traces", "traces_on",
+        "attributes", "domain", "keys", "kind", "level", "measure", "metrics_on", "name", "native", "native_on", "on",
+        "rows", "span", "traces", "traces_on",
     )  # fmt: skip
 
     def __init__(
@@ -81,6 +84,7 @@ class RecordType:
         span: bool = True,
         rows: Callable[[Record], Iterable[NativeRow]] | None = None,
         attributes: Callable[[Record], Iterable[tuple[str, Any]]] | None = None,
+        measure: Callable[[Record], Iterable[Measurement]] | None = None,
     ) -> None:
         self.domain = domain
         self.name = name
@@ -92,9 +96,12 @@ class RecordType:
         self.span = span
         self.rows = rows
         self.attributes = attributes
-        #: Kept by the recorder: a native window is open for this type; spans are exported; one of the two.
+        self.measure = measure
+        #: Kept by the recorder: a native window is open for this type; spans are exported; its records are measured;
+        #: one of the three.
         self.native_on = False
         self.traces_on = False
+        self.metrics_on = False
         self.on = False
 
     @property

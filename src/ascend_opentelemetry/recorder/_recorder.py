@@ -11,9 +11,11 @@ from typing import Any, Protocol
 from opentelemetry.trace import SpanContext
 
 from ascend_opentelemetry.recorder._drain import Drain, Sink
+from ascend_opentelemetry.recorder._forwards import forwards
 from ascend_opentelemetry.recorder._peers import Peers
 from ascend_opentelemetry.recorder._record import KIND_INTERNAL, Record, RecordType
 from ascend_opentelemetry.recorder._span import SAMPLED, RecordSpan, RootSampler, getrandbits, is_suppressed, random
+from ascend_opentelemetry.recorder._step_watcher import StepWatcher
 
 _logger = logging.getLogger(__name__)
 
@@ -45,9 +47,12 @@ class Recorder:
     def __init__(self) -> None:
         self.queue: deque[Record] = deque()
         self.append: Callable[[Record], None] = self.queue.append
-        #: Something is recorded at all: spans are exported or a native window is open.
+        #: Something is recorded at all: spans are exported, a native window is open or metrics are wanted; or the steps
+        #: of the model runner are watched.
         self.on = False
+        self.step_watcher: StepWatcher | None = None
         self.traces_on = False
+        self.metrics_on = False
         #: The open native window, and how many were opened.
         self.native: NativeWindow | None = None
         self.windows = 0
@@ -57,7 +62,7 @@ class Recorder:
         self.meta: dict[str, str] = {}
         self.on_meta: Callable[[str, str], None] | None = None
         self.dropped = 0
-        self._types: list[RecordType] = []
+        self._types: list[RecordType] = []  # changed by several threads: copied before it is gone through
         self._sampler: RootSampler | None = None
         self._scope_enabled: Callable[[str], bool] | None = None
         #: Makes the trace id of a root.
@@ -72,11 +77,21 @@ class Recorder:
         self._switch(record_type)
         return record_type
 
+    def unregister(self, record_type: RecordType) -> None:
+        """Forget a type that no new call records; its switches stay as they are, for calls that run already."""
+        if record_type in self._types:
+            self._types.remove(record_type)
+
+    @property
+    def domains(self) -> set[str]:
+        """Domains of the types that have native rows when a window selects them."""
+        return {record_type.domain for record_type in list(self._types) if record_type.native and record_type.domain}
+
     def unregister_all(self) -> None:
         """Forget all types; their hooks record no more."""
         types, self._types = self._types, []
         for record_type in types:
-            record_type.on = record_type.native_on = record_type.traces_on = False
+            record_type.on = record_type.native_on = record_type.traces_on = record_type.metrics_on = False
 
     def _switch(self, record_type: RecordType) -> None:
         window = self.native
@@ -91,11 +106,13 @@ class Recorder:
             and self.traces_on
             and (self._scope_enabled is None or self._scope_enabled(record_type.scope))
         )
-        record_type.on = record_type.native_on or record_type.traces_on
+        record_type.metrics_on = self.metrics_on and record_type.measure is not None
+        record_type.on = record_type.native_on or record_type.traces_on or record_type.metrics_on
 
     def _switch_all(self) -> None:
-        self.on = self.traces_on or self.native is not None
-        for record_type in self._types:
+        watched = self.step_watcher is not None
+        self.on = self.traces_on or self.native is not None or self.metrics_on or watched
+        for record_type in list(self._types):
             self._switch(record_type)
 
     def refresh(self, record_type: RecordType) -> None:
@@ -132,6 +149,16 @@ class Recorder:
         self.step_ratio = step_ratio
         self._scope_enabled = scope_enabled
         self.new_trace_id = new_trace_id or _random_trace_id
+        self._switch_all()
+
+    def set_metrics(self, on: bool) -> None:
+        """Switch the records that are measured on or off."""
+        self.metrics_on = on
+        self._switch_all()
+
+    def watch_steps(self, watcher: StepWatcher | None) -> None:
+        """Tell one of the model runner's steps in this process, or nobody any more (None)."""
+        self.step_watcher = watcher
         self._switch_all()
 
     def emit(self, record: Record) -> None:
@@ -225,8 +252,8 @@ class Recorder:
 
     def shutdown(self, timeout: float = 5.0) -> None:
         """Drain, end the sinks and the thread; hooks record no more, what still comes is counted as dropped."""
-        self.native = None
-        self.traces_on = False
+        self.native = self.step_watcher = None
+        self.traces_on = self.metrics_on = False
         self._switch_all()
         self.append = self._too_late
         self._peers.close()
@@ -241,6 +268,7 @@ class Recorder:
         random.seed()
         self.queue.clear()
         self.dropped = 0
+        forwards.after_fork()
         self._drain.after_fork()
         self._peers.after_fork(self._flush_for_peer)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 
 class SourceWindow(NamedTuple):
@@ -57,4 +57,13 @@ class Source(Protocol):
 
     def describe(self) -> Mapping[str, object]:
         """For ``doctor``: ``found``, ``version``, ``usable`` or ``reason``, and what it gave; JSON values only."""
+        ...
+
+
+@runtime_checkable
+class HoldingSource(Protocol):
+    """A source that holds back for a while what it has read."""
+
+    def flush(self, timeout: float) -> bool:
+        """Hand on all that there is now, within ``timeout`` seconds; whether that was done."""
         ...
