@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 import os
 import sys
@@ -11,8 +10,18 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from ascend_opentelemetry import symbols, vllm
-from ascend_opentelemetry.hooks import Custom, Installer, Target, Timer, TimerSlot, Wildcard, is_generator_kind, wrap
+from ascend_opentelemetry import _builtin_hooks, native, profiler, symbols, vllm
+from ascend_opentelemetry.hooks import (
+    HandlerImport,
+    Installer,
+    StandIn,
+    Target,
+    Timer,
+    TimerSlot,
+    Wildcard,
+    is_generator_kind,
+    wrap,
+)
 from ascend_opentelemetry.recorder import Record, RecordType, recorder
 
 _logger = logging.getLogger(__name__)
@@ -22,6 +31,17 @@ _KEPT = {
     "vllm.v1.engine.core:EngineCore.step": "EngineCore.step_fn",
     "vllm.v1.engine.core:EngineCore.step_with_batch_queue": "EngineCore.step_fn",
 }
+
+#: Problems of a file that are told one by one.
+_MANY = 20
+
+_API = {"Profiler": profiler.Profiler, "Level": profiler.Level}
+#: Users' handlers are written for it.
+_UPSTREAM = StandIn("ms_service_profiler", {"": _API, "profiler": _API})
+
+#: Held while a timer changes and is counted: the file may change while another thread imports the module. A fork waits.
+_changing = threading.Lock()
+os.register_at_fork(before=_changing.acquire, after_in_parent=_changing.release, after_in_child=_changing.release)
 
 #: ``module:qualname`` and the user's handler; None for a timer.
 _Key: TypeAlias = tuple[str, symbols.Custom | None]
@@ -39,6 +59,8 @@ class SymbolHooks:
         self._installer = installer
         self._path = Path(path) if path is not None else symbols.find(os.environ)
         self._text: bytes | None = None
+        # who writes the native files in our place calls the handlers of this file too: they must not be called twice
+        self._handles = native.choose(os.environ).left_to is None
         self._hooks: dict[_Key, _Hook] = {}
 
     def load(self) -> None:
@@ -68,11 +90,25 @@ class SymbolHooks:
         except Exception:  # the drain goes on
             _logger.exception("%s has changed, but not all of it applies", self._path)
 
+    def passing(self) -> list[str]:
+        """Targets, as ``module:qualname``, that the file names no more: their hooks, if there are, only pass calls."""
+        off = [(name, hook) for (name, _), hook in list(self._hooks.items()) if not hook.is_on()]
+        return [target for name, hook in off for target in (hook.targets or [name])]
+
+    def domains(self) -> set[str]:
+        """Domains that have rows, those of functions whose modules are not imported here included."""
+        symbols_here = [hook.symbol for hook in list(self._hooks.values()) if hook.symbol is not None]
+        return recorder.domains | {_domain_and_name(symbol)[0] for symbol in symbols_here}
+
     def _apply(self, *, running: bool = False) -> tuple[int, int, int]:
         """Returns how many hooks are new, are changed and have been switched off."""
         found, problems = symbols.load(self._path)
-        for problem in problems:
+        for problem in problems[:_MANY]:
             _logger.warning("%s", problem)
+        if problems[_MANY:]:
+            _logger.warning(
+                "%s: %d more problems: ascend-otel symbols check %s", self._path, len(problems) - _MANY, self._path
+            )
         wanted: dict[_Key, symbols.Symbol] = {}
         builtins: set[str] = set()
         for symbol in found:
@@ -83,7 +119,7 @@ class SymbolHooks:
                 handler = symbols.resolve_handler(symbol)
                 if isinstance(handler, symbols.Builtin):
                     builtins.add(handler.name)
-                else:
+                elif self._handles or isinstance(handler, symbols.Timer):
                     wanted[symbol.target, handler if isinstance(handler, symbols.Custom) else None] = symbol
         _ask_for_rows(builtins)
         off = [hook for key, hook in self._hooks.items() if key not in wanted and hook.symbol is not None]
@@ -126,9 +162,14 @@ class _Hook:
 
     def __init__(self, symbol: symbols.Symbol | None, custom: symbols.Custom | None) -> None:
         self.symbol = symbol
-        self._custom = custom
+        self._handler = custom and HandlerImport(custom.module, custom.function, _UPSTREAM, self.is_on)
+        #: What is hooked, as ``module:qualname``.
+        self.targets: list[str] = []
         self._timed: list[tuple[Target, Callable[..., Any], TimerSlot]] = []
-        self._lock = threading.Lock()  # the file may change while another thread imports the module
+
+    def is_on(self) -> bool:
+        """Whether the file names it."""
+        return self.symbol is not None
 
     def change(self, symbol: symbols.Symbol | None) -> bool:
         """Record as ``symbol`` says, or nothing; whether that is something else than before."""
@@ -143,14 +184,10 @@ class _Hook:
         """What makes the hook of ``target``."""
 
         def make(function: Callable[..., Any]) -> Callable[..., Any]:
-            if self._custom is not None:
-                try:
-                    return wrap(function, self._load(self._custom, target), str(target), target.where)
-                except (Exception, SystemExit) as error:  # noqa: BLE001 - the user's module may be a script
-                    _logger.warning(
-                        "%s: handler %s:%s cannot be used (%s: %s); %s is timed instead",
-                        target.where, self._custom.module, self._custom.function, type(error).__name__, error, target,
-                    )  # fmt: skip
+            self.targets.append(str(target))
+            hook = None if self._handler is None else self._handler.hook(function, target)
+            if hook is not None:
+                return hook
             slot = TimerSlot(attach=not is_generator_kind(function))
             self._timed.append((target, function, slot))
             self._set(target, function, slot)
@@ -158,22 +195,8 @@ class _Hook:
 
         return make
 
-    def _load(self, custom: symbols.Custom, target: Target) -> Custom:
-        handler: Any = importlib.import_module(custom.module)
-        for part in custom.function.split("."):
-            handler = getattr(handler, part)
-        if not callable(handler):
-            raise TypeError("it is not callable")
-
-        def handle(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-            if self.symbol is None:
-                return original(*args, **kwargs)
-            return handler(original, *args, **kwargs)
-
-        return Custom(handle, str(target), target.where)
-
     def _set(self, target: Target, function: Callable[..., Any], slot: TimerSlot) -> None:
-        with self._lock:
+        with _changing:
             recorder.timers -= not slot.is_off
             slot.set(None if self.symbol is None else _timer(self.symbol, target, function))
             recorder.timers += not slot.is_off
@@ -193,11 +216,9 @@ def install(installer: Installer, path: str | os.PathLike[str] | None = None) ->
         recorder.register(record_type)
     for name, value in vllm.META.items():
         recorder.set_meta(name, value)
-    for hooked in vllm.HOOKED:
-        target = Target(hooked.module, hooked.qualname, "built-in symbol")
-        installer.add(target, _builtin_hook(target, hooked.handler), missing_ok=True)
     hooks = SymbolHooks(installer, path)
     hooks.load()
+    _builtin_hooks.install(installer)  # around those of the file, whose spans are children of theirs
     return hooks
 
 
@@ -213,7 +234,7 @@ def uninstall(installer: Installer) -> None:
 
 def _read(path: Path) -> bytes | None:
     try:
-        return path.read_bytes()
+        return symbols.read(path).data
     except OSError:
         return None
 
@@ -227,14 +248,15 @@ def _ask_for_rows(builtins: Iterable[str]) -> None:
             recorder.refresh(record_type)
 
 
-def _builtin_hook(target: Target, handler: Any) -> Callable[[Any], Any]:
-    return lambda function: wrap(function, handler, str(target), target.where)
-
-
 def _recorded(symbol: symbols.Symbol | None) -> tuple[object, ...] | None:
     if symbol is None:
         return None
     return symbols.resolve_handler(symbol), symbol.domain, symbol.name, symbol.attributes
+
+
+def _domain_and_name(symbol: symbols.Symbol) -> tuple[str, str]:
+    handler = symbols.resolve_handler(symbol)
+    return handler if isinstance(handler, symbols.Timer) else (symbol.domain, symbol.name)
 
 
 def _timer(symbol: symbols.Symbol, target: Target, function: Callable[..., Any]) -> Timer:
@@ -250,8 +272,7 @@ def _timer(symbol: symbols.Symbol, target: Target, function: Callable[..., Any])
             target.where, target, seconds * 1e3,
         )  # fmt: skip
 
-    handler = symbols.resolve_handler(symbol)
-    domain, name = handler if isinstance(handler, symbols.Timer) else (symbol.domain, symbol.name)
+    domain, name = _domain_and_name(symbol)
     record_type = RecordType(domain, name, [attribute.name for attribute in symbol.attributes])
     otel_names = [attribute.otel_name for attribute in symbol.attributes]
     if otel_names != list(record_type.keys):

@@ -97,18 +97,17 @@ def _names(function: FunctionType) -> list[str]:
     return [name for code in codes for name in code.co_names]
 
 
-def is_torch_module(owner: Any) -> bool:
-    """Whether ``owner`` is a ``torch.nn.Module`` class; torch is not imported for it."""
-    base = getattr(sys.modules.get("torch.nn"), "Module", None)
-    return isinstance(owner, type) and isinstance(base, type) and issubclass(owner, base)
-
-
 def aside_of_compiler(original: Callable[..., Any], hook: Callable[..., Any]) -> Callable[..., Any]:
-    """Have the compiler trace the original: a module may be part of a compiled one that nobody knows of yet.
+    """Have the compiler trace the original: a function may be part of a compiled model that nobody knows of yet.
 
-    The check is a constant for the compiler, so that nothing of ours gets into the graph or its guards.
+    The check is a constant for the compiler, so that nothing of ours gets into the graph or its guards. Without torch
+    in the process, which is not imported for it, the hook is as it was.
     """
-    is_compiling: Callable[[], bool] = sys.modules["torch"].compiler.is_compiling
+    is_compiling: Callable[[], bool] | None = getattr(
+        getattr(sys.modules.get("torch"), "compiler", None), "is_compiling", None
+    )
+    if is_compiling is None:
+        return hook
 
     @functools.wraps(original)
     def choose(*args: Any, **kwargs: Any) -> Any:

@@ -2,123 +2,217 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 import logging
 from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import aclosing, closing
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    aclosing,
+    asynccontextmanager,
+    contextmanager,
+)
+from types import FunctionType, MethodType
 from typing import Any
 
+from ascend_opentelemetry.hooks._managers import Around, InPlace, gives_manager
+from ascend_opentelemetry.hooks._run import Run
 from ascend_opentelemetry.hooks._wrap import MAX_FAILURES, switched_off
 
 _logger = logging.getLogger(__name__)
-
-_NOT_ENDED = object()
 
 
 class Custom:
     """Calls ``handler(original_func, this, *args, **kwargs)`` in place of the function.
 
-    The handler calls the original and returns its result. When it raises, the caller gets the original's result or
-    exception all the same, and the original never runs twice; after five failures the handler is left out. Of a
-    generator function the handler gets and returns a generator; one that fails midway is left out from there on. What
-    is sent or thrown into such a generator does not reach the original.
+    The handler calls the original and returns its result. The original runs once in each call, whatever the handler
+    does: one that raises, or does not call it, is as if it were not there and is left out after five such failures; to
+    one that calls it again the first outcome is given. A handler that returns None leaves the outcome as it is, also an
+    exception that it has caught. Of a generator function the handler gets and returns a generator; one that fails
+    midway is left out from there on. What is sent or thrown into such a generator does not reach the original.
+
+    A handler that is a generator function, or returns a context manager, is entered around the call; for a function
+    that returns a context manager, around the ``with`` block.
 
     Args:
         function: the imported handler.
         target: ``module:qualname`` of the hooked function, for messages.
         where: file and line of the symbol, for messages.
+        is_wanted: asked in each call; False: the handler is left out.
     """
 
-    def __init__(self, function: Callable[..., Any], target: str, where: str) -> None:
-        self._function = function
+    def __init__(
+        self, function: Callable[..., Any], target: str, where: str, is_wanted: Callable[[], bool] = lambda: True
+    ) -> None:
+        self._function: Any = function
         self._target = target
         self._where = where
+        self._is_wanted = is_wanted
         self._failures = 0
 
     def wrap(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        if inspect.isasyncgenfunction(original):
-            return self._wrap_async_generator(original)
+        """Build the hook around ``original``.
+
+        Raises:
+            TypeError: the handler is async and the function is not.
+        """
+        self._refuse_what_cannot_fit(original)
         if inspect.isgeneratorfunction(original):
             return self._wrap_generator(original)
+        handler = _code_of(self._function)
+        if inspect.isgeneratorfunction(handler):
+            self._function = contextmanager(self._function)
+        if inspect.isasyncgenfunction(original):
+            return self._wrap_async_generator(original)
+        if inspect.isasyncgenfunction(handler):
+            self._function = asynccontextmanager(self._function)
         if inspect.iscoroutinefunction(original):
             return self._wrap_async(original)
-        return self._wrap_sync(original)
+        return self._wrap_manager(original) if gives_manager(original) else self._wrap_sync(original)
+
+    def _refuse_what_cannot_fit(self, original: Callable[..., Any]) -> None:
+        handler = _code_of(self._function)
+        is_async = inspect.iscoroutinefunction(handler) or inspect.isasyncgenfunction(inspect.unwrap(handler))
+        if is_async and not (inspect.iscoroutinefunction(original) or inspect.isasyncgenfunction(original)):
+            raise TypeError("it is async and the function is not")
 
     def _wrap_sync(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def hook(*args: Any, **kwargs: Any) -> Any:
-            run = _Run()
+            if not self._on:
+                return original(*args, **kwargs)
+            run = Run()
+            function = run.sync(original)
             try:
-                if self._on:
-                    return self._function(run.sync(original), *args, **kwargs)
+                result = self._function(function, *args, **kwargs)
+                if run.started:
+                    if result is not None:
+                        return _unless_coroutine(result, run)
+                elif isinstance(result, AbstractContextManager):
+                    with Around(run, result, self._check):
+                        return function(*args, **kwargs)
+                else:
+                    _unless_coroutine(result, run)
+                    self._failed("did not call the original")
             except BaseException as error:  # noqa: BLE001 - raised again by _check where it is not the handler's
                 self._check(run, error)
-            return run.result if run.has_ended() else original(*args, **kwargs)
+            return function(*args, **kwargs)
 
         return hook
 
     def _wrap_async(self, original: Callable[..., Any]) -> Callable[..., Any]:
         async def hook(*args: Any, **kwargs: Any) -> Any:
-            run = _Run()
+            if not self._on:
+                return await original(*args, **kwargs)
+            run = Run()
+            function = run.asynchronous(original)
             try:
-                if self._on:
-                    result = self._function(run.asynchronous(original), *args, **kwargs)
-                    return await result if inspect.isawaitable(result) else result
+                result = self._function(function, *args, **kwargs)
+                if inspect.isawaitable(result):
+                    result = await result
+                elif isinstance(result, (AbstractContextManager, AbstractAsyncContextManager)):
+                    async with Around(run, result, self._check):
+                        return await function(*args, **kwargs)
+                if not run.started:
+                    self._failed("did not call the original")
+                elif result is not None:
+                    return result
             except BaseException as error:  # noqa: BLE001
                 self._check(run, error)
-            return run.result if run.has_ended() else await original(*args, **kwargs)
+            return await function(*args, **kwargs)
+
+        return hook
+
+    def _wrap_manager(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def hook(*args: Any, **kwargs: Any) -> Any:
+            if not self._on:
+                return original(*args, **kwargs)
+            run = Run()
+            function = run.manager(original)
+            try:
+                result = self._function(function, *args, **kwargs)
+                if result is not None and result is not run.result:
+                    if isinstance(result, AbstractContextManager):
+                        return InPlace(run, result, lambda: function(*args, **kwargs), self._check)
+                    if run.started:
+                        return result
+                if not run.started:
+                    self._failed("did not call the original")
+            except BaseException as error:  # noqa: BLE001
+                self._check(run, error)
+            return function(*args, **kwargs).manager
 
         return hook
 
     def _wrap_generator(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def hook(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-            run = _Run()
+            if not self._on:
+                return (yield from original(*args, **kwargs))
+            run = Run()
+            function = run.generator(original)
             try:
-                if self._on:
-                    return (yield from run.passing(self._function(run.generator(original), *args, **kwargs)))
+                given = self._function(function, *args, **kwargs)
+                if isinstance(given, AbstractContextManager):
+                    with Around(run, given, self._check):
+                        return (yield from function(*args, **kwargs))
+                result = yield from run.passing(given)
+                if result is not None:
+                    return result
+                if run.started or run.delivered:
+                    return run.returned()
+                self._failed("did not call the original")
             except BaseException as error:  # noqa: BLE001
                 self._check(run, error)
             yield from run.undelivered
-            return run.result if run.has_ended() else (yield from run.body or original(*args, **kwargs))
+            yield from function(*args, **kwargs)
+            return run.returned()
 
         return hook
 
     def _wrap_async_generator(self, original: Callable[..., Any]) -> Callable[..., Any]:
         async def hook(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-            run = _Run()
+            run = Run()
+            function = run.async_generator(original)
             try:
                 if self._on:
-                    given = self._function(run.async_generator(original), *args, **kwargs)
-                    async with aclosing(await given if inspect.isawaitable(given) else given) as values:
+                    given = self._function(function, *args, **kwargs)
+                    if isinstance(given, (AbstractContextManager, AbstractAsyncContextManager)):
+                        async with Around(run, given, self._check), aclosing(function(*args, **kwargs)) as values:
+                            async for value in values:
+                                yield value
+                        return
+                    given = await given if inspect.isawaitable(given) else given
+                    async with aclosing(run.async_passing(given)) as values:
                         async for value in values:
-                            run.undelivered = ()
                             yield value
-                    return
+                    if run.started or run.delivered:
+                        run.returned()
+                        return
+                    self._failed("did not call the original")
             except BaseException as error:  # noqa: BLE001
                 self._check(run, error)
             for value in run.undelivered:
                 yield value
-            if not run.has_ended():
-                async with aclosing(run.body or original(*args, **kwargs)) as values:
-                    async for value in values:
-                        yield value
+            async with aclosing(function(*args, **kwargs)) as values:
+                async for value in values:
+                    yield value
+            run.returned()
 
         return hook
 
     @property
     def _on(self) -> bool:
-        return self._failures < MAX_FAILURES
+        return self._failures < MAX_FAILURES and self._is_wanted()
 
-    def _check(self, run: _Run, error: BaseException) -> None:
+    def _check(self, run: Run, error: BaseException) -> None:
         """Count a failure of the handler; what the original raised, and what ends the call, is raised again."""
-        if error is run.error or not isinstance(error, Exception):
+        if error is run.error or run.was_cancelled or not isinstance(error, Exception):
             raise error
+        self._failed(f"raised {type(error).__name__}: {error}", error)
+
+    def _failed(self, how: str, error: Exception | None = None) -> None:
         self._failures += 1
         if self._failures == 1:
-            _logger.warning(
-                "%s: the handler of %s raised %s: %s",
-                self._where, self._target, type(error).__name__, error, exc_info=error,
-            )  # fmt: skip
+            _logger.warning("%s: the handler of %s %s", self._where, self._target, how, exc_info=error)
         elif self._failures == MAX_FAILURES:
             switched_off.append(self._target)
             _logger.warning(
@@ -126,86 +220,21 @@ class Custom:
             )
 
 
-class _Run:
-    """What became of the original in one call of the handler; makes the function that the handler gets as such."""
+def _code_of(handler: Callable[..., Any]) -> Callable[..., Any]:
+    """The function that a call of ``handler`` runs, which says of what kind it is."""
+    if isinstance(handler, (FunctionType, MethodType, type)):
+        return handler
+    call = type(handler).__call__
+    return call if isinstance(call, FunctionType) else handler
 
-    def __init__(self) -> None:
-        self.result: Any = _NOT_ENDED
-        self.error: BaseException | None = None
-        #: The generator that the original returned, and its last value until the handler's generator gives one too.
-        self.body: Any = None
-        self.undelivered: tuple[Any, ...] = ()
 
-    def has_ended(self) -> bool:
-        """Whether the original has returned; raises what it raised."""
-        if self.error is not None:
-            raise self.error
-        return self.result is not _NOT_ENDED
+def _unless_coroutine(result: Any, run: Run) -> Any:
+    """What a handler returned in place of something that nobody would await.
 
-    def sync(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(original)
-        def function(*args: Any, **kwargs: Any) -> Any:
-            with self:
-                self.result = original(*args, **kwargs)
-            return self.result
-
-        return function
-
-    def asynchronous(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(original)
-        async def function(*args: Any, **kwargs: Any) -> Any:
-            with self:
-                self.result = await original(*args, **kwargs)
-            return self.result
-
-        return function
-
-    def generator(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        def body(values: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
-            with self, closing(values):
-                while True:
-                    try:
-                        value = next(values)
-                    except StopIteration as stop:
-                        self.result = stop.value
-                        return self.result
-                    self.undelivered = (value,)
-                    yield value
-
-        return self._keeping(original, body)
-
-    def async_generator(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        async def body(values: AsyncGenerator[Any, Any]) -> AsyncGenerator[Any, Any]:
-            with self:
-                async with aclosing(values):
-                    async for value in values:
-                        self.undelivered = (value,)
-                        yield value
-                self.result = None
-
-        return self._keeping(original, body)
-
-    def _keeping(self, original: Callable[..., Any], body: Callable[[Any], Any]) -> Callable[..., Any]:
-        @functools.wraps(original)
-        def function(*args: Any, **kwargs: Any) -> Any:
-            self.body = body(original(*args, **kwargs))
-            return self.body
-
-        return function
-
-    def passing(self, values: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
-        """The values of the handler's generator; what it returns."""
-        with closing(values):
-            while True:
-                try:
-                    value = next(values)
-                except StopIteration as stop:
-                    return stop.value
-                self.undelivered = ()
-                yield value
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if not isinstance(error, GeneratorExit):  # closed by the handler: no word of the original's
-            self.error = error
+    Raises:
+        TypeError: it is a coroutine, and the original gave nothing to await.
+    """
+    if inspect.iscoroutine(result) and not inspect.isawaitable(run.result):
+        result.close()
+        raise TypeError("it is async and the function is not")
+    return result

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 import wrapt
 
-from ascend_opentelemetry.hooks._compiled import aside_of_compiler, compiled_by, is_torch_module
+from ascend_opentelemetry.hooks._compiled import aside_of_compiler, compiled_by
+from ascend_opentelemetry.hooks._near import near_attribute
 from ascend_opentelemetry.hooks._references import replace_references
 from ascend_opentelemetry.hooks._wildcard import ModulesBelow, Wildcard
 from ascend_opentelemetry.hooks._wrap import is_generator_kind
@@ -19,6 +20,8 @@ _logger = logging.getLogger(__name__)
 
 #: Gives the hook for the function found under a target.
 MakeHook = Callable[[Callable[..., Any]], Callable[..., Any]]
+#: Told of a target whose module has no such attribute, and of the nearest target that it has, or "".
+Missing = Callable[["Target", str], None]
 
 
 class Target(NamedTuple):
@@ -74,19 +77,19 @@ class Installer:
         """Whether hooks are still installed: until they are all removed."""
         return self._active
 
-    def add(self, target: Target, make_hook: MakeHook, *, missing_ok: bool = False) -> None:
+    def add(self, target: Target, make_hook: MakeHook, *, missing: Missing | None = None) -> None:
         """Hook ``target`` now or at its import.
 
         Args:
             target: the function.
             make_hook: called with the plain function once it exists.
-            missing_ok: do not warn when the module has no such attribute.
+            missing: called in place of a warning when the module has no such attribute.
         """
 
         def imported(module: ModuleType) -> None:
             if self._active:
                 try:
-                    self._install(module, target, make_hook, missing_ok)
+                    self._install(module, target, make_hook, missing or self._leave_out)
                 except Exception as error:  # noqa: BLE001 - a bad symbol must not break an import of the program
                     self.left_out.append(str(target))
                     _logger.warning("%s: %s cannot be hooked: %s", target.where, target, error)
@@ -115,17 +118,22 @@ class Installer:
         if self._active:
             self._below.add(wildcard.package, imported)
 
-    def _install(self, module: ModuleType, target: Target, make_hook: MakeHook, missing_ok: bool) -> None:
+    def _leave_out(self, target: Target, nearest: str) -> None:
+        self.left_out.append(str(target))
+        hint = f" (is {nearest} meant?)" if nearest else ""
+        _logger.warning("%s: %s does not exist in this version; it is left out%s", target.where, target, hint)
+
+    def _install(self, module: ModuleType, target: Target, make_hook: MakeHook, missing: Missing) -> None:
         *path, name = target.qualname.split(".")
         owner: Any = module
+        found: list[str] = []
         try:
             for part in path:
                 owner = getattr(owner, part)
+                found.append(part)
             original = _find(owner, name)
         except AttributeError:
-            if not missing_ok:
-                self.left_out.append(str(target))
-                _logger.warning("%s: %s does not exist in this version; it is left out", target.where, target)
+            missing(target, near_attribute(target.module, found, owner, [*path, name][len(found)]))
             return
         function = original.__func__ if isinstance(original, (staticmethod, classmethod)) else original
         if not callable(function) or isinstance(function, type):
@@ -144,7 +152,7 @@ class Installer:
             )  # fmt: skip
             return
         hook: Any = make_hook(function)
-        if is_torch_module(owner) and not inspect.iscoroutinefunction(hook) and not is_generator_kind(hook):
+        if not inspect.iscoroutinefunction(hook) and not is_generator_kind(hook):
             hook = aside_of_compiler(function, hook)
         if isinstance(original, (staticmethod, classmethod)):
             hook = type(original)(hook)

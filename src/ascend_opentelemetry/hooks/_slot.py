@@ -33,7 +33,9 @@ class TimerSlot(Timer):
         """
         switch = self.switch
         if timer is not None:
-            self.output = timer.output
+            previous, self.output = self.output[0], timer.output
+            if previous is not switch:
+                recorder.unregister(previous)
             switch.domain, switch.name = timer.switch.domain, timer.switch.name
         switch.native = switch.traces = timer is not None
         recorder.refresh(switch)

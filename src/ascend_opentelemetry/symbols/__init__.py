@@ -2,6 +2,7 @@
 
 from ascend_opentelemetry.symbols._aliases import Builtin, Custom, Handler, Timer, resolve_handler
 from ascend_opentelemetry.symbols._bind import bind
+from ascend_opentelemetry.symbols._content import read
 from ascend_opentelemetry.symbols._expression import Expression, ExpressionError, compile_expression
 from ascend_opentelemetry.symbols._loader import load
 from ascend_opentelemetry.symbols._path import DEFAULT_FILE, find
@@ -26,5 +27,6 @@ __all__ = [
     "find",
     "installed_version",
     "load",
+    "read",
     "resolve_handler",
 ]

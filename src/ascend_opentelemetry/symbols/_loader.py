@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import yaml
 
 from ascend_opentelemetry.symbols._aliases import BUILTIN_MODULE, BUILTINS, Custom, Handler, Timer, resolve_handler
+from ascend_opentelemetry.symbols._content import read
 from ascend_opentelemetry.symbols._expression import ExpressionError, compile_expression
 from ascend_opentelemetry.symbols._problem import Problem
 from ascend_opentelemetry.symbols._symbol import DEFAULT_DOMAIN, Attribute, Symbol
@@ -76,9 +76,7 @@ class _Reader:
 
     def text(self) -> str:
         try:
-            with self.path.open("rb") as stream:
-                self.writable_by_all = bool(os.fstat(stream.fileno()).st_mode & stat.S_IWOTH)
-                data = stream.read()
+            data, self.writable_by_all = read(self.path)
             return data.decode("utf-8")
         except OSError as error:
             self.problem(0, "", f"cannot be read: {error.strerror}")

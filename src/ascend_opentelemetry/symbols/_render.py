@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
@@ -27,6 +28,9 @@ _BRACKETS: tuple[tuple[type, str, str], ...] = (
 )
 # these are neither tensors nor have fields, which takes longer to find out than to render a short one
 _BUILT_IN = frozenset({dict, *(base for base, _, _ in _BRACKETS)})
+#: Of these a short one's own text is the one made here.
+_OWN_TEXT = frozenset({dict, list, tuple, set, frozenset})
+_fits = MAX_TEXT.__ge__
 
 
 def safe(value: Any) -> str | int | float | bool | None:
@@ -86,6 +90,8 @@ def _render(value: Any, room: int, depth: int, other: Callable[[Any], str]) -> s
     kind = type(value)
     if kind in PLAIN:
         return repr(value)
+    if kind in _OWN_TEXT and _is_short(value):
+        return repr(value)
     kin = "" if kind in _BUILT_IN else _kin(value)
     if kin == "Tensor":
         return f"Tensor(dtype={value.dtype}, shape={tuple(value.shape)}, device={value.device})"
@@ -108,6 +114,17 @@ def _render(value: Any, room: int, depth: int, other: Callable[[Any], str]) -> s
         if isinstance(value, base):
             return _sequence(value, opening, closing, room, depth)
     return _cut(other(value), room)
+
+
+def _is_short(value: Any) -> bool:
+    """Whether a built-in container holds a few plain values of bounded size; all in C, since most do."""
+    if (
+        len(value) > MAX_ITEMS
+        or not PLAIN.issuperset(map(type, value))
+        or not all(map(_fits, map(sys.getsizeof, value)))
+    ):
+        return False
+    return type(value) is not dict or _is_short(list(value.values()))
 
 
 def _sequence(value: Any, opening: str, closing: str, room: int, depth: int) -> str:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -331,9 +334,267 @@ def test_a_handler_that_closes_the_original_and_fails_ends_the_iteration(kind, c
     assert len(messages(caplog)) == 1
 
 
+HOWS = ["before", "without", "twice", "after", "None", "swallow", "thread"]
+
+
+def handler_that(how: str, kind: str) -> Callable[..., Any]:
+    """A handler of the documented signature that is not as it should be."""
+
+    def sync_handler(original_func: Any, this: Any, *args: Any, **kwargs: Any) -> Any:
+        if how == "before":
+            raise RuntimeError("handler")
+        if how == "without":
+            return "other"
+        if how == "twice":
+            original_func(this, 99)
+            return original_func(this, *args, **kwargs)
+        if how == "swallow":
+            try:
+                return original_func(this, *args, **kwargs)
+            except LookupError:
+                return None
+        if how == "thread":
+            with ThreadPoolExecutor(1) as pool:
+                return pool.submit(original_func, this, *args, **kwargs).result()
+        original_func(this, *args, **kwargs)
+        if how == "after":
+            raise RuntimeError("handler")
+        return None
+
+    async def async_handler(original_func: Any, this: Any, *args: Any, **kwargs: Any) -> Any:
+        if how == "before":
+            raise RuntimeError("handler")
+        if how == "without":
+            return "other"
+        if how == "twice":
+            await original_func(this, 99)
+            return await original_func(this, *args, **kwargs)
+        if how == "swallow":
+            try:
+                return await original_func(this, *args, **kwargs)
+            except LookupError:
+                return None
+        if how == "thread":
+            return await asyncio.create_task(original_func(this, *args, **kwargs))
+        await original_func(this, *args, **kwargs)
+        if how == "after":
+            raise RuntimeError("handler")
+        return None
+
+    return async_handler if kind == "coroutine" else sync_handler
+
+
+@CALLS
+@pytest.mark.parametrize("how", HOWS)
+def test_the_original_runs_once_whatever_the_handler_does(kind, how, caplog) -> None:
+    expected: tuple[int, str] = (99, "k") if how == "twice" else (5, "k")
+    this = Original()
+    assert drive(hook(kind, handler_that(how, kind)), this, 5)[0] == expected
+    assert this.runs == 1
+    said = {
+        "before": ["raised RuntimeError: handler"],
+        "after": ["raised RuntimeError: handler"],
+        "without": ["did not call the original"],
+    }
+    prefix = f"symbols.yaml:3: the handler of tests:Original.{kind} "
+    assert messages(caplog) == [prefix + text for text in said.get(how, [])]
+
+
+@CALLS
+@pytest.mark.parametrize("how", [how for how in HOWS if how != "twice"])
+def test_the_exception_of_the_original_reaches_the_caller_whatever_the_handler_does(kind, how) -> None:
+    this = Original()
+    with pytest.raises(LookupError, match="-1"):
+        drive(hook(kind, handler_that(how, kind)), this, -1)
+    assert this.runs == 1
+
+
+@GENERATORS
+def test_a_generator_function_is_called_once_for_a_handler_that_calls_it_twice(kind, caplog) -> None:
+    def sync_handler(original: Any, *args: Any) -> Any:
+        original(*args)
+        yield from original(*args)
+
+    async def async_handler(original: Any, *args: Any) -> Any:
+        original(*args)
+        async for value in original(*args):
+            yield value
+
+    this = Original()
+    handler = sync_handler if kind == "generator" else async_handler
+    assert drive(hook(kind, handler), this, 5) == plain(kind, 5)
+    assert this.runs == 1
+    assert messages(caplog) == []
+
+
+@GENERATORS
+def test_a_generator_that_a_handler_does_not_call_runs_all_the_same(kind, caplog) -> None:
+    def sync_handler(*args: Any) -> Any:
+        yield from ()
+
+    async def async_handler(*args: Any) -> Any:
+        for value in ():
+            yield value
+
+    this = Original()
+    handler = sync_handler if kind == "generator" else async_handler
+    assert drive(hook(kind, handler), this, 5) == plain(kind, 5)
+    assert this.runs == 1
+    assert messages(caplog) == [f"symbols.yaml:3: the handler of tests:Original.{kind} did not call the original"]
+
+
+def test_a_task_that_the_handler_made_of_the_original_is_waited_for() -> None:
+    async def handler(original: Any, *args: Any) -> Any:
+        tasks.append(asyncio.create_task(original(*args)))
+        await asyncio.sleep(0)
+        raise RuntimeError("handler")
+
+    tasks: list[Any] = []
+    this = Original()
+    assert drive(hook("coroutine", handler), this, 5)[0] == (5, "k")
+    assert this.runs == 1
+
+
+def test_a_time_limit_of_the_handler_is_no_cancellation_of_the_caller() -> None:
+    async def slow(x: int) -> int:
+        await asyncio.sleep(60)
+        return x
+
+    async def handler(original: Any, x: int) -> Any:
+        return await asyncio.wait_for(original(x), 0.01)
+
+    made = wrap(slow, Custom(handler, "tests:slow", "symbols.yaml:3"), "tests:slow", "x")
+    with pytest.raises(asyncio.TimeoutError):
+        asyncio.run(made(1))
+
+
+def handler_of(kind: str) -> Callable[..., Any]:
+    def plain_handler(original: Any, *args: Any) -> Any:
+        return original(*args)
+
+    async def coroutine(original: Any, *args: Any) -> Any:
+        return await original(*args)
+
+    def generator(original: Any, *args: Any) -> Any:
+        yield from original(*args)
+
+    async def async_generator(original: Any, *args: Any) -> Any:
+        async for value in original(*args):
+            yield value
+
+    class Callee:
+        async def __call__(self, original: Any, *args: Any) -> Any:
+            return await original(*args)
+
+    found = {"sync": plain_handler, "coroutine": coroutine, "generator": generator, "async_generator": async_generator}
+    return {**found, "async object": Callee()}[kind]
+
+
+ASYNC = "it is async and the function is not"
+
+
+@pytest.mark.parametrize(
+    ("handler", "function"),
+    [
+        ("coroutine", "sync"),
+        ("coroutine", "generator"),
+        ("async object", "sync"),
+        ("async_generator", "sync"),
+        ("async_generator", "generator"),
+    ],
+)
+def test_a_handler_of_a_kind_that_cannot_stand_for_the_function_is_refused(handler, function) -> None:
+    with pytest.raises(TypeError, match=ASYNC):
+        hook(function, handler_of(handler))
+
+
+def test_a_coroutine_in_place_of_a_result_that_nobody_awaits_is_a_failure(caplog) -> None:
+    async def later(original: Any, *args: Any) -> Any:
+        return original(*args)
+
+    this = Original()
+    assert drive(hook("sync", lambda *args: later(*args)), this, 5)[0] == (5, "k")
+    assert this.runs == 1
+    assert messages(caplog) == [f"symbols.yaml:3: the handler of tests:Original.sync raised TypeError: {ASYNC}"]
+
+
+@pytest.mark.parametrize("call", [lambda made: made(), lambda made: made(x=3)])
+def test_a_plain_function_has_its_first_argument_for_this(call) -> None:
+    def function(x: int = 1) -> int:
+        return x
+
+    def handler(original_func: Any, *args: Any, **kwargs: Any) -> Any:
+        return original_func(*args, **kwargs) * 10
+
+    made = wrap(function, Custom(handler, "tests:function", "symbols.yaml:3"), "tests:function", "x")
+    assert call(made) == call(function) * 10
+
+
+def test_a_handler_that_is_not_wanted_is_left_out() -> None:
+    custom = Custom(lambda *args: 1 / 0, "tests:f", "symbols.yaml:3", lambda: False)
+    for kind in ("sync", "coroutine", "generator", "async_generator"):
+        made = wrap(vars(Original)[kind], custom, "tests:f", "x")
+        assert drive(made, Original(), 5) == plain(kind, 5)
+
+
 def test_a_handler_that_returns_no_generator_is_left_out(caplog) -> None:
     this = Original()
     assert drive(hook("generator", lambda *args: None), this, 5) == plain("generator", 5)
     assert drive(hook("async_generator", lambda *args: None), this, 5) == plain("async_generator", 5)
     assert this.runs == 2
     assert caplog.records[0].levelno == logging.WARNING
+    assert [message.partition(" raised ")[2] for message in messages(caplog)] == [
+        "TypeError: it returned NoneType, not a generator",
+        "TypeError: it returned NoneType, not an async generator",
+    ]
+
+
+@GENERATORS
+def test_values_that_a_handler_took_and_did_not_give_reach_the_caller_when_it_fails(kind, caplog) -> None:
+    def sync_handler(original: Any, *args: Any) -> Any:
+        list(original(*args))
+        raise RuntimeError("handler")
+
+    async def async_handler(original: Any, *args: Any) -> Any:
+        [value async for value in original(*args)]
+        raise RuntimeError("handler")
+
+    this = Original()
+    handler = sync_handler if kind == "generator" else async_handler
+    assert drive(hook(kind, handler), this, 5) == plain(kind, 5)
+    assert this.runs == 1
+    assert messages(caplog) == [f"symbols.yaml:3: the handler of tests:Original.{kind} raised RuntimeError: handler"]
+
+
+@pytest.mark.parametrize("collect", [list, lambda values: iter(list(values)), lambda values: map(abs, values)])
+def test_a_handler_may_return_any_iterable_in_place_of_a_generator(collect, caplog) -> None:
+    this = Original()
+    handler = hook("generator", lambda original, *args: collect(original(*args)))
+    assert drive(handler, this, 5) == plain("generator", 5)
+    assert this.runs == 1
+    assert messages(caplog) == []
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_an_original_that_the_handler_calls_in_threads_runs_once_and_is_waited_for(threads, caplog) -> None:
+    begun = threading.Event()
+
+    def slow(x: int) -> int:
+        runs.append(x)
+        begun.set()
+        time.sleep(0.05)
+        return x + 1
+
+    def handler(original: Any, x: int) -> None:
+        for _ in range(threads):
+            threading.Thread(target=lambda: results.append(original(x))).start()
+        begun.wait(10)
+
+    threads_before = set(threading.enumerate())
+    runs: list[int] = []
+    results: list[int] = []
+    made = wrap(slow, Custom(handler, "tests:slow", "symbols.yaml:3"), "tests:slow", "symbols.yaml:3")
+    assert made(1) == 2
+    for thread in set(threading.enumerate()) - threads_before:
+        thread.join(10)
+    assert (runs, results, messages(caplog)) == ([1], [2] * threads, [])

@@ -207,11 +207,15 @@ def test_what_cannot_be_hooked_is_said_once(name, installer, hook, caplog, qualn
     assert [record.getMessage() for record in caplog.records] == [f"symbols.yaml:3: {name}:{qualname} {message}"]
 
 
-def test_a_built_in_symbol_may_be_missing(name, installer, hook, caplog) -> None:
+def test_who_adds_a_symbol_may_be_told_that_it_is_missing(name, installer, hook, caplog) -> None:
+    told: list[tuple[Target, str]] = []
+    missing = [target(name, "Base.methods"), target(name, "Base.Inner.unlike"), target(name, "Bass.method")]
     with caplog.at_level(logging.WARNING):
-        installer.add(target(name, "Base.missing"), hook, missing_ok=True)
+        for one in missing:
+            installer.add(one, hook, missing=lambda *args: told.append(args))
         importlib.import_module(name)
-    assert caplog.records == []
+    assert told == [(missing[0], f"{name}:Base.method"), (missing[1], ""), (missing[2], f"{name}:Base")]
+    assert (caplog.records, installer.left_out) == ([], [])
 
 
 def test_a_hook_that_cannot_be_made_does_not_break_the_import(name, installer, caplog) -> None:
@@ -235,7 +239,7 @@ def test_nothing_is_imported_for_a_target(installer, hook) -> None:
 def test_what_is_hooked_and_what_is_left_out_is_known(name, installer, hook) -> None:
     for qualname in ("function", "Base.method", "missing", "value", "Base.value"):
         installer.add(target(name, qualname), hook)
-    installer.add(target(name, "missing_too"), hook, missing_ok=True)
+    installer.add(target(name, "missing_too"), hook, missing=lambda missing, nearest: None)
     installer.add(target(name, "Derived.method"), lambda function: 1 / 0)
     assert (installer.installed, installer.left_out) == ([], [])
     importlib.import_module(name)

@@ -6,6 +6,7 @@ import asyncio
 import importlib
 import logging
 import os
+import signal
 import sys
 import threading
 import types
@@ -18,6 +19,7 @@ import pytest
 from ascend_opentelemetry import _symbol_hooks, symbols, vllm
 from ascend_opentelemetry._symbol_hooks import SymbolHooks
 from ascend_opentelemetry.hooks import Installer
+from tests.unit.recorder.test_recorder_fork import in_child
 
 SOURCE = """
 class Engine:
@@ -295,6 +297,12 @@ def test_what_is_wrong_in_the_new_file_is_said_and_the_rest_applies(file, engine
     assert missing == f"{file.path}:3: changing.engine:missing does not exist in this version; it is left out"
 
 
+def test_a_file_that_is_all_wrong_does_not_flood_the_log(file, caplog) -> None:
+    file.load("- symbol: nonsense\n" * 500)
+    assert len(messages(caplog)) == 21
+    assert messages(caplog)[-1] == f"{file.path}: 480 more problems: ascend-otel symbols check {file.path}"
+
+
 def test_no_error_reaches_the_caller(file, monkeypatch, caplog) -> None:
     def broken(_: Path) -> Any:
         raise RuntimeError("load")
@@ -330,6 +338,40 @@ def test_no_hook_is_changed_after_the_removal(file, engine, taken, caplog) -> No
     assert engine.work(1) == 2
     assert taken() == []
     assert messages(caplog) == []
+
+
+def test_what_the_file_names_no_more_is_passing_also_where_it_was_never_hooked(file, engine) -> None:
+    file.load(STEP + "- symbol: changing.engine:Engine.stepp\n- symbol: changing.*:*.later\n")
+    assert file.installer.left_out == ["changing.engine:Engine.stepp"]
+    assert file.hooks.passing() == []
+    file.change("[]")
+    assert sorted(file.hooks.passing()) == [
+        "changing.engine:Engine.later", "changing.engine:Engine.step", "changing.engine:Engine.stepp",
+    ]  # fmt: skip
+
+
+def test_a_fork_waits_for_a_change_so_that_the_child_can_make_its_own(file, engine, recorder, monkeypatch) -> None:
+    file.load(STEP + "- symbol: changing.engine_too:Engine.step\n")
+    changing, go_on = threading.Event(), threading.Event()
+    bind = symbols.bind
+
+    def slow(*args: Any) -> Any:
+        changing.set()
+        go_on.wait(10)
+        return bind(*args)
+
+    def child() -> list[int]:
+        signal.alarm(10)
+        importlib.import_module("changing.engine_too")
+        return [recorder.timers, file.hooks._hooks["changing.engine_too:Engine.step", None].is_on()]
+
+    monkeypatch.setattr(symbols, "bind", slow)
+    drain = threading.Thread(target=file.change, args=[STEP + SIZE + "- symbol: changing.engine_too:Engine.step\n"])
+    drain.start()
+    changing.wait(10)
+    threading.Timer(0.1, go_on.set).start()
+    assert in_child(child) == [2, True]
+    drain.join(10)
 
 
 def test_functions_run_while_the_file_changes(file, engine, recorder, taken) -> None:

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
-from ascend_opentelemetry.symbols import Builtin, Custom, Symbol, Timer, resolve_handler
+from ascend_opentelemetry.symbols import Builtin, Custom, Symbol, Timer, load, resolve_handler
 
 NEW, OLD = (
     "ms_service_profiler.patcher.vllm.handlers.v1.{}_handlers:{}",
@@ -81,3 +84,24 @@ def test_other_functions_of_those_packages_are_never_imported(handler: str) -> N
 def test_handler(handler: str | None, expected: object) -> None:
     got = resolve_handler(Symbol("m", "f", handler))
     assert (got, type(got)) == (expected, type(expected))
+
+
+FIELD = Path(__file__).resolve().parents[3].parent / "shared" / "data" / "symbols"
+TIMED = {
+    "kvcache:allocate_slots": Timer("Default", "method"),
+    "model:capture_async": Timer("Execute", "method"),
+    "model:compute_logits": Timer("Execute", "computing_logits"),
+    "model:sampler_forward": Timer("Execute", "sample"),
+    "mtp:capture_rejection_output": Timer("Execute", "method"),
+    "mtp:propose_draft_token_ids_npu": Timer("Execute", "specDecoding"),
+}
+
+
+@pytest.mark.skipif(not FIELD.is_dir(), reason="no shared/data/symbols beside the repository")
+def test_every_handler_of_the_files_in_the_field_is_ours() -> None:
+    files = [load(path)[0] for path in FIELD.glob("*.yaml")]
+    handlers = {symbol.handler for found in files for symbol in found if symbol.handler is not None}
+    assert (len(files), len(handlers)) == (3, 28)
+    found = {handler: resolve_handler(Symbol("m", "C.method", handler)) for handler in handlers}
+    short = {re.sub(r".*\.(\w+)_(?:handlers|hookers):", r"\1:", handler): one for handler, one in found.items()}
+    assert short == {f"{topic}:{function}": Builtin(name) for topic, function, name in BUILTINS} | TIMED

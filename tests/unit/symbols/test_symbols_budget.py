@@ -157,9 +157,10 @@ def test_it_is_said_once_and_names_the_symbol(clock: Clock, caplog: pytest.LogCa
     timer = _symbol_hooks._timer(symbol, Target("a.b", "C.f", "s.yaml:7"), function)
     slow = Slow(clock)
     slow.ms = 60
-    assert timer.values is not None
+    _, take = timer.output
+    assert take is not None
     with caplog.at_level(logging.WARNING):
-        values = [timer.values((slow,), {}, None) for _ in range(5)]
+        values = [take((slow,), {}, None) for _ in range(5)]
     assert values == [(1, "2"), (1, "2"), *[(None, None)] * 3]
     assert [record.getMessage() for record in caplog.records] == [
         "s.yaml:7: the attributes of a.b:C.f took 60.0 ms of a call: they are off now; ask for less"

@@ -18,6 +18,8 @@ from ascend_opentelemetry.symbols import (
     resolve_handler,
 )
 
+UNFIT = "cannot be read: is no regular file of at most 256 KiB"
+
 Load = Callable[[str], "tuple[list[Symbol], list[Problem]]"]
 
 
@@ -405,10 +407,21 @@ def test_file_that_everyone_may_write(tmp_path: Path) -> None:
 def test_file_that_cannot_be_read(tmp_path: Path) -> None:
     missing = tmp_path / "none.yaml"
     assert load(missing) == ([], [Problem(str(missing), 0, "", "cannot be read: No such file or directory")])
-    assert load(os.fspath(tmp_path)) == ([], [Problem(str(tmp_path), 0, "", "cannot be read: Is a directory")])
+    assert load(os.fspath(tmp_path)) == ([], [Problem(str(tmp_path), 0, "", UNFIT)])
+
     latin = tmp_path / "latin.yaml"
     latin.write_bytes(b"- symbol: a:f\n  name: \xe4\n")
     assert load(latin) == ([], [Problem(str(latin), 2, "", "not UTF-8 text; save the file as UTF-8")])
+
+
+def test_a_pipe_is_not_waited_for_and_a_huge_file_not_read(tmp_path: Path) -> None:
+    pipe, huge = tmp_path / "pipe.yaml", tmp_path / "huge.yaml"
+    os.mkfifo(pipe)
+    huge.write_text("- symbol: a:b\n".ljust(256 * 1024))
+    assert len(load(huge)[0]) == 1
+    huge.write_text("- symbol: a:b\n".ljust(256 * 1024 + 1))
+    for path in (pipe, huge):
+        assert load(path) == ([], [Problem(str(path), 0, "", UNFIT)])
 
 
 def test_text_of_a_problem() -> None:
