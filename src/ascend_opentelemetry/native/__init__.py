@@ -15,9 +15,12 @@ from ascend_opentelemetry.native._config import (
     parse,
     specs,
 )
+from ascend_opentelemetry.native._domains import filter_problem
 from ascend_opentelemetry.native._fields import LEVELS, Field, FieldError
 from ascend_opentelemetry.native._session import ProfileSession
 from ascend_opentelemetry.native._sink import NativeSink, NativeState
+from ascend_opentelemetry.native._upstream import NativeChoice, choose
+from ascend_opentelemetry.native._watch import read
 
 if TYPE_CHECKING:
     from ascend_opentelemetry.native._exporter import MsServiceProfilerSpanExporter
@@ -28,17 +31,21 @@ __all__ = [
     "Field",
     "FieldError",
     "MsServiceProfilerSpanExporter",
+    "NativeChoice",
     "NativeSink",
     "NativeState",
     "Problem",
     "ProfileConfig",
     "ProfileSession",
+    "choose",
     "default_text",
     "encode_args",
     "field_table",
+    "filter_problem",
     "is_reserved",
     "members",
     "parse",
+    "read",
     "specs",
 ]
 

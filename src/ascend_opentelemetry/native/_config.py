@@ -39,19 +39,19 @@ class ProfileConfig:
         "Rows above this level are left out.",
     )  # fmt: skip
     timelimit: int = setting(
-        0, "timelimit", f.seconds, "integer 0 to 7200, in seconds",
+        0, "timelimit", f.seconds, f"integer {f.TIMELIMIT}, in seconds",
         "Profiling stops after this time and `enable` is set to 0 in the file; 0: no limit.",
     )  # fmt: skip
     domain: frozenset[str] = setting(
-        frozenset(), "domain", f.domains, "names separated by `;` or `\uff1b`",
+        frozenset(), "domain", f.domains, f"names separated by {f.SEPARATORS}",
         "Only rows of these domains are written; empty: all.",
     )  # fmt: skip
     host_system_usage_freq: int = setting(
-        -1, "host_system_usage_freq", f.frequency, "integer 1 to 50, in Hz; -1: off",
+        -1, "host_system_usage_freq", f.frequency, f"integer {f.FREQUENCY}, in Hz; -1: off",
         "How often CPU and memory of the host are sampled.",
     )  # fmt: skip
     npu_memory_usage_freq: int = setting(
-        -1, "npu_memory_usage_freq", f.frequency, "integer 1 to 50, in Hz; -1: off",
+        -1, "npu_memory_usage_freq", f.frequency, f"integer {f.FREQUENCY}, in Hz; -1: off",
         "How often the memory of the NPUs is sampled.",
     )  # fmt: skip
     acl_task_time: int = setting(
@@ -60,21 +60,23 @@ class ProfileConfig:
     )  # fmt: skip
     acl_prof_task_time_level: TaskTimeLevel = setting(  # noqa: RUF009 - makes a dataclass field, as the others
         TaskTimeLevel, "acl_prof_task_time_level", f.task_time_level,
-        "`L0` or `L1`, then `;` or `,` and 1 to 999 seconds", "Detail and duration of `acl_task_time` 1.",
+        f"`L0` or `L1`, and {f.TASK_SECONDS} seconds, separated by {f.SEPARATORS}",
+        "Detail and duration of `acl_task_time` 1; without seconds: until profiling is off.",
     )  # fmt: skip
     api_filter: tuple[str, ...] = setting(
-        (), "api_filter", f.parts, "parts of names separated by `;` or `\uff1b`",
+        (), "api_filter", f.parts, f"parts of names separated by {f.SEPARATORS}",
         "APIs recorded with `acl_task_time` 2; empty: all.",
     )  # fmt: skip
     kernel_filter: tuple[str, ...] = setting(
-        (), "kernel_filter", f.parts, "parts of names separated by `;` or `\uff1b`",
+        (), "kernel_filter", f.parts, f"parts of names separated by {f.SEPARATORS}",
         "Kernels recorded with `acl_task_time` 2; empty: all.",
     )  # fmt: skip
     metric_enable: bool = setting(
-        False, "metric_enable", f.switch_or_boolean, "`0`, `1`, `true`, `false`", "Metrics of ms_service_profiler."
-    )
+        False, "metric_enable", f.switch_or_boolean, "`0`, `1`, `true`, `false`",
+        "Accepted and ignored: the Prometheus metrics of ms_service_profiler are not made here.",
+    )  # fmt: skip
     acl_data_type_config: tuple[str, ...] = setting(
-        (), "aclDataTypeConfig", f.data_types, "names like `ACL_PROF_TASK_TIME`, separated by `,`",
+        (), "aclDataTypeConfig", f.data_types, f"names like `ACL_PROF_TASK_TIME`, separated by {f.SEPARATORS}",
         "More data types for `acl_task_time` 1.",
     )  # fmt: skip
     aclprof_aicore_metrics: str = setting(
@@ -93,7 +95,7 @@ class ProfileConfig:
     )  # fmt: skip
     profiler_step_num: int = setting(
         -1, "profiler_step_num", f.step_limit, "integer from 1; -1: no limit",
-        "Model runner steps after which profiling stops.",
+        "Profiling stops after this many `modelRunnerExec` rows of one process, and `enable` is set to 0 in the file.",
     )  # fmt: skip
 
     def selects(self, domain: str, level: int) -> bool:
@@ -151,7 +153,7 @@ def parse(text: str, path: str) -> tuple[ProfileConfig, list[Problem]]:
         raise ConfigError(f"{path}: no valid JSON: {error}") from error
     if not isinstance(data, dict):
         raise ConfigError(f"{path}:1:1: no JSON object")
-    lines = {key: text.count("\n", 0, at) + 1 for key, at, _, _ in members(text)}
+    lines = _lines(text)
     problems: list[Problem] = []
     values: dict[str, Any] = {}
     for attribute, spec, default in specs():
@@ -165,6 +167,17 @@ def parse(text: str, path: str) -> tuple[ProfileConfig, list[Problem]]:
     for name, value in data.items():
         problems.append(Problem(path, lines[name], name, value, "is no known field and is ignored", None))
     return ProfileConfig(**values), problems
+
+
+def _lines(text: str) -> dict[str, int]:
+    """Line of each key of a valid JSON object, from 1; of keys that occur twice the last."""
+    lines: dict[str, int] = {}
+    line, seen = 1, 0
+    for key, at, _, _ in members(text):
+        line += text.count("\n", seen, at)
+        seen = at
+        lines[key] = line
+    return lines
 
 
 def members(text: str) -> Iterator[tuple[str, int, int, Any]]:

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from ascend_opentelemetry.environment_variables import SERVICE_PROF_CONFIG_PATH
 from ascend_opentelemetry.native._args import encode_args, row_name
 from ascend_opentelemetry.native._config import ProfileConfig
+from ascend_opentelemetry.native._upstream import choose
 from ascend_opentelemetry.native._window import Window
 from ascend_opentelemetry.native._writer import storable
 from ascend_opentelemetry.recorder._record import LEVEL_INFO
@@ -25,11 +25,11 @@ class MsServiceProfilerSpanExporter(SpanExporter):
 
     The domain is the instrumentation scope; rows have level INFO and the thread that exports. Spans of the package's own
     scopes are left out: with that variable set their hooks write rows, into the same file, as the symbols file says.
-    Does nothing when the variable is not set.
+    Does nothing when the variable is not set, or native files are left to others (``OTEL_PYTHON_VLLM_NATIVE``).
     """
 
     def __init__(self) -> None:
-        path = os.environ.get(SERVICE_PROF_CONFIG_PATH)
+        path = choose(os.environ).path
         self._window = Window(path, _ignore) if path else None
         self._start()
 

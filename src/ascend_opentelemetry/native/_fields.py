@@ -9,11 +9,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar, cast
 
+from ascend_opentelemetry.native._domains import expand
 from ascend_opentelemetry.recorder._record import LEVEL_DETAILED, LEVEL_ERROR, LEVEL_INFO, LEVEL_VERBOSE
 
 T = TypeVar("T")
 
-MAX_TIMELIMIT = 7200
+
+class Range(NamedTuple):
+    """Both ends are allowed."""
+
+    low: int
+    high: int
+
+    def __str__(self) -> str:
+        return f"{self.low} to {self.high}"
+
+
+TIMELIMIT = Range(0, 7200)
+FREQUENCY = Range(1, 50)
+TASK_SECONDS = Range(1, 999)
 
 LEVELS: Mapping[str, int] = {
     "ERROR": LEVEL_ERROR,
@@ -27,14 +41,6 @@ LEVELS: Mapping[str, int] = {
     "LEVEL_OUTLIER_ENENT": LEVEL_ERROR,  # spelled so in ms_service_profiler
     "LEVEL_NORMAL_TRACE": LEVEL_INFO,
     "LEVEL_DETAILED_TRACE": LEVEL_DETAILED,
-}
-
-#: The guide's domains that vLLM's v1 events carry under another name.
-GUIDE_DOMAINS: Mapping[str, str] = {
-    "Request": "Engine",
-    "KVCache": "Schedule.KVCache",
-    "ModelExecute": "Execute",
-    "BatchSchedule": "Schedule",
 }
 
 DATA_TYPES = tuple(
@@ -53,7 +59,9 @@ AICORE_METRICS = tuple(
     )
 )  # fmt: skip
 
-_SEPARATOR = re.compile("[;\uff1b]")  # ASCII and full-width semicolon
+_SEPARATOR = re.compile("[;\uff1b,]")
+#: As the table names them; the second one is the full-width semicolon.
+SEPARATORS = "`;`, `\uff1b` or `,`"
 
 
 class TaskTimeLevel(NamedTuple):
@@ -152,14 +160,14 @@ def level(value: Any) -> int:
 
 
 def seconds(value: Any) -> int:
-    if integer(value) > MAX_TIMELIMIT:
-        raise FieldError(f"is higher than {MAX_TIMELIMIT}", MAX_TIMELIMIT)
-    return max(value, 0)
+    if integer(value) > TIMELIMIT.high:
+        raise FieldError(f"is higher than {TIMELIMIT.high}", TIMELIMIT.high)
+    return max(value, TIMELIMIT.low)
 
 
 def frequency(value: Any) -> int:
-    if integer(value) != -1 and not 1 <= value <= 50:
-        raise FieldError("is not between 1 and 50")
+    if integer(value) != -1 and not FREQUENCY.low <= value <= FREQUENCY.high:
+        raise FieldError(f"is neither -1 nor from {FREQUENCY}")
     return value
 
 
@@ -171,13 +179,13 @@ def task_time(value: Any) -> int:
 
 def task_time_level(value: Any) -> TaskTimeLevel:
     result = TaskTimeLevel()
-    for part in parts(string(value).replace(",", ";")):
+    for part in parts(value):
         if part in ("L0", "L1"):
             result = result._replace(level=part)
-        elif part.isdecimal() and part.isascii() and len(part) < 4 and int(part):
+        elif re.fullmatch("[0-9]{1,9}", part) and TASK_SECONDS.low <= int(part) <= TASK_SECONDS.high:
             result = result._replace(seconds=int(part))
         else:
-            raise FieldError("is not L0 or L1 with 1 to 999 seconds")
+            raise FieldError(f"is not L0 or L1 with {TASK_SECONDS} seconds")
     return result
 
 
@@ -186,12 +194,11 @@ def parts(value: Any) -> tuple[str, ...]:
 
 
 def domains(value: Any) -> frozenset[str]:
-    named = parts(value)
-    return frozenset((*named, *(GUIDE_DOMAINS[name] for name in named if name in GUIDE_DOMAINS)))
+    return expand(parts(value))
 
 
 def data_types(value: Any) -> tuple[str, ...]:
-    named = tuple(part for item in string(value).split(",") if (part := item.strip()))
+    named = parts(value)
     known = tuple(name for name in named if name in DATA_TYPES)
     if known != named:
         raise FieldError(f"names unknown types ({', '.join(name for name in named if name not in known)})", known)

@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from ascend_opentelemetry.native._upstream import others_write
+
 #: ``<MMDD-HHMM>,<pid of the owner>``; set by the first process of a service, inherited by its children.
 SESSION_VARIABLE = "_ASCEND_OTEL_PROFILE_SESSION"
 
@@ -45,10 +47,14 @@ class ProfileSession(NamedTuple):
         return Path(prof_dir).absolute() / self.folder
 
     def file(self, prof_dir: str) -> Path:
-        """Absolute path that the file of this process should have; see ``claim``."""
+        """Absolute path that the file of this process should have; see ``claim``.
+
+        Where the plugin of ms_service_profiler writes too, its name is left to it.
+        """
         # the analyzer takes only these characters
         host = re.sub(r"[^A-Za-z0-9_.-]", "_", socket.gethostname())
-        return self.date_folder(prof_dir) / "Trace_Service" / f"ms_service_{host}-{os.getpid()}.db"
+        beside = "-1" if others_write(os.environ) else ""
+        return self.date_folder(prof_dir) / "Trace_Service" / f"ms_service_{host}-{os.getpid()}{beside}.db"
 
 
 def _descends_from(pid: int) -> bool:

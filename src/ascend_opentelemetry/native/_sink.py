@@ -76,6 +76,7 @@ class NativeSink:
         if writer is None:
             return
         window.follow_clock()
+        window.count_steps(records)
         opened, closed, plans, thread_ids = window.opened_ns, window.closed_ns, self._plans, self._thread_ids
         add, threads = writer.rows.append, writer.threads
         last, tid = -1, 0

@@ -63,7 +63,7 @@ class ConfigFile:
         try:
             if self._stamp is not None and self._stamp == _stamp(self.path.stat()):
                 return None
-            text, status = self._read()
+            text, status = read(self.path)
             config, problems = (None, []) if text == self._text else parse(text, str(self.path))
         except FileNotFoundError:
             if self._text is not None or not self._cause:  # else said when it could not be made
@@ -85,18 +85,6 @@ class ConfigFile:
                 self._said.add(message)
                 _logger.warning("%s", message)
         return config
-
-    def _read(self) -> tuple[str, os.stat_result]:
-        file = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO must not block
-        try:
-            status = os.fstat(file)
-            if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_BYTES:
-                raise ConfigError(f"{self.path}: is no regular file of at most 1 MiB")
-            return os.read(file, _MAX_BYTES).decode(), status
-        except UnicodeDecodeError as error:
-            raise ConfigError(f"{self.path}: is no UTF-8 text (byte {error.start})") from error
-        finally:
-            os.close(file)
 
     def _complain(self, cause: str) -> None:
         # editors truncate or move a file before they write it: only what two looks find is worth a word
@@ -136,6 +124,25 @@ class ConfigFile:
         except (ValueError, LookupError, RecursionError):  # edited a moment ago: the next poll tells
             return False
         return True
+
+
+def read(path: Path) -> tuple[str, os.stat_result]:
+    """Content of a config file, and its status.
+
+    Raises:
+        ConfigError: it is no text file of at most 1 MiB.
+        OSError: it cannot be read.
+    """
+    file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO must not block
+    try:
+        status = os.fstat(file)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_BYTES:
+            raise ConfigError(f"{path}: is no regular file of at most 1 MiB")
+        return os.read(file, _MAX_BYTES).decode(), status
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: is no UTF-8 text (byte {error.start})") from error
+    finally:
+        os.close(file)
 
 
 def _stamp(status: os.stat_result) -> tuple[int, int, int]:

@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from ascend_opentelemetry.native._args import reserve
 from ascend_opentelemetry.native._clock import WallClock
@@ -14,10 +14,13 @@ from ascend_opentelemetry.native._config import ProfileConfig
 from ascend_opentelemetry.native._session import ProfileSession
 from ascend_opentelemetry.native._watch import ConfigFile
 from ascend_opentelemetry.native._writer import NativeWriter, storable
+from ascend_opentelemetry.recorder._record import Record
 
 _logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.1
+#: The row that ``profiler_step_num`` counts, as in ``ms_service_profiler``.
+STEP_ROW = "modelRunnerExec"
 
 
 def _say(text: str) -> None:
@@ -55,6 +58,7 @@ class Window:
         #: The last poll and the opening on the clock as it is now, and by how much that was set since the poll.
         self._polled_ns = self._opened_now_ns = self._stepped = 0
         self._deadline = float("inf")
+        self._steps = 0
         self.poll()
 
     @property
@@ -114,6 +118,7 @@ class Window:
         self._opened_now_ns = opened_ns
         self.opened_ns = opened_ns - max(0, self._stepped)
         self._deadline = time.monotonic() + config.timelimit if config.timelimit else float("inf")
+        self._steps = 0
         self._make_writer(config)
         _say(f"prof path: {self.session.date_folder(config.prof_dir)}/")
         _say("Profiler Enabled Successfully!")
@@ -133,6 +138,20 @@ class Window:
         self._close(closed_ns, f"Profiler Timelimit {limit} Seconds Is Reached, Profiler Disabled Successfully!")
         if self.session.is_owner:
             self.file.disable()
+
+    def count_steps(self, records: Sequence[Record]) -> None:
+        """Close the window at the end of the last step that ``profiler_step_num`` allows; call it before rows are made."""
+        config = self.config
+        if config is None or config.profiler_step_num < 1 or not self.is_open:
+            return
+        for record_type, start, end, *_ in records:
+            if record_type.name == STEP_ROW and record_type.native and start >= self.opened_ns:
+                self._steps += config.selects(record_type.domain, record_type.level)
+                if self._steps == config.profiler_step_num:
+                    _say(f"Profiler Step Limit Reached! Current={self._steps}, Target={self._steps}. Stopping...")
+                    self._close(end, "Profiler Disabled Successfully!")
+                    self.file.disable()  # whichever process gets there first: others know nothing of its steps
+                    return
 
     def _complete(self) -> None:
         if self.writer is not None:
@@ -164,6 +183,7 @@ class Window:
         if self.writer is not None:
             self.writer.abandon()
         self.dropped.clear()
+        self._steps = 0
         if self.is_open and self.config is not None:
             self._make_writer(self.config)
         else:

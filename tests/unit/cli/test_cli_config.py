@@ -76,7 +76,10 @@ def test_a_file_that_is_missing_broken_or_not_named(command, tmp_path, refuse) -
     path = tmp_path / "ms.json"
     assert refuse(*command) == "no file is named: give --file, or set SERVICE_PROF_CONFIG_PATH"
     assert refuse(*command, "--file", str(path)) == f"{path}: does not exist; ascend-otel config init makes it"
-    assert refuse(*command, "--file", str(tmp_path)) == f"{tmp_path}: cannot be read: Is a directory"
+    unfit = "is no regular file of at most 1 MiB"
+    assert refuse(*command, "--file", str(tmp_path)) == f"{tmp_path}: {unfit}"
+    os.mkfifo(tmp_path / "pipe.json")
+    assert refuse(*command, "--file", str(tmp_path / "pipe.json")) == f"{tmp_path / 'pipe.json'}: {unfit}"
     path.write_bytes(b'{"a": "\xff"}')
     assert refuse(*command, "--file", str(path)) == f"{path}: is no UTF-8 text (byte 7)"
     path.write_text('{"enable": 0,}')
@@ -311,7 +314,7 @@ def test_show_as_json(file, capsys) -> None:
         "prof_dir": {"value": f"{home}/.ms_server_profiler", "source": "default"},
         "profiler_level": {"value": "DETAILED", "source": "file"},
         "timelimit": {"value": 7200, "source": "file"},
-        "domain": {"value": "Engine;Request", "source": "file"},
+        "domain": {"value": "Engine;OpenAI;Request", "source": "file"},
         "host_system_usage_freq": {"value": -1, "source": "default"},
         "npu_memory_usage_freq": {"value": -1, "source": "default"},
         "acl_task_time": {"value": 0, "source": "default"},

@@ -9,6 +9,7 @@ import pytest
 
 from ascend_opentelemetry.native import field_table
 from ascend_opentelemetry.native._args import _COLUMNS, _MEANINGS
+from ascend_opentelemetry.native._domains import domain_table
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "native-config.md"
 
@@ -16,6 +17,7 @@ PAGE = Path(__file__).resolve().parents[3] / "docs" / "native-config.md"
 def sections() -> dict[str, str]:
     return {
         "fields": field_table(),
+        "domains": domain_table(),
         "names": ", ".join(f"`{name}`" for name in sorted(_COLUMNS | _MEANINGS)) + "\n",
     }
 
@@ -24,7 +26,7 @@ def pattern(name: str) -> re.Pattern[str]:
     return re.compile(rf"(<!-- {name}[^>]*-->\n).*?(<!-- end of {name} -->)", re.DOTALL)
 
 
-@pytest.mark.parametrize("name", ["fields", "names"])
+@pytest.mark.parametrize("name", ["fields", "domains", "names"])
 def test_page_is_up_to_date(name: str) -> None:
     found = pattern(name).search(PAGE.read_text())
     assert found is not None

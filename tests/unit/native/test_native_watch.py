@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import stat
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ascend_opentelemetry.native import ProfileConfig
+from ascend_opentelemetry.native import ProfileConfig, _watch
 from ascend_opentelemetry.native._config import default_text
 from ascend_opentelemetry.native._watch import ConfigFile
 
@@ -108,7 +109,7 @@ def test_settled_file_is_not_read_again(path: Path, monkeypatch: pytest.MonkeyPa
     file = ConfigFile(str(path))
     file.poll()
     reads: list[int] = []
-    monkeypatch.setattr(file, "_read", lambda: reads.append(1))
+    monkeypatch.setattr(_watch, "read", lambda _: reads.append(1))
     assert file.poll() is None
     assert reads == []
 
@@ -230,6 +231,58 @@ def test_disable_follows_links(path: Path) -> None:
     assert ConfigFile(str(path)).disable()
     assert path.is_symlink()
     assert real.read_text() == '{"enable": 0}'
+
+
+def mount(folder: Path, version: str, text: str) -> Path:
+    """Publish a version as Kubernetes does with a ConfigMap: ``c.json -> ..data/c.json``, ``..data -> <version>``."""
+    (folder / version).mkdir()
+    (folder / version / "c.json").write_text(text)
+    age(folder / version / "c.json", 60)
+    (folder / "..data_tmp").symlink_to(version)
+    (folder / "..data_tmp").rename(folder / "..data")
+    path = folder / "c.json"
+    if not path.is_symlink():
+        path.symlink_to("..data/c.json")
+    return path
+
+
+def test_config_map_that_is_swapped_is_followed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = mount(tmp_path, "..2026_01", '{"enable": 0}')
+    file = ConfigFile(str(path))
+    assert file.poll() == ProfileConfig()
+    assert file.poll() is None
+    for version, enable in (("..2026_02", 1), ("..2026_03", 0)):
+        mount(tmp_path, version, f'{{"enable": {enable}}}')
+        assert file.poll() == ProfileConfig(enable=enable == 1)
+        assert file.poll() is None
+    assert caplog.messages == []
+
+
+def test_config_map_on_a_writable_volume_is_rewritten_where_it_lies(tmp_path: Path) -> None:
+    path = mount(tmp_path, "..2026_01", '{"enable": 1, "timelimit": 3}')
+    assert ConfigFile(str(path)).disable()
+    assert path.is_symlink()
+    assert (tmp_path / "..2026_01" / "c.json").read_text() == '{"enable": 0, "timelimit": 3}'
+
+
+def test_disable_of_a_config_map_on_a_read_only_volume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, LOGGER)
+    path = mount(tmp_path, "..2026_01", '{"enable": 1}')
+    really = os.open
+
+    def mounted(name: Path, flags: int) -> int:
+        if flags & os.O_RDWR:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(name))
+        return really(name, flags)
+
+    monkeypatch.setattr(os, "open", mounted)
+    file = ConfigFile(str(path))
+    assert file.poll() == ProfileConfig(enable=True)
+    assert not file.disable()
+    assert path.read_text() == '{"enable": 1}'
+    assert caplog.messages == [f'{path}: "enable" stays 1: Read-only file system']
 
 
 def test_disable_leaves_a_read_only_file_alone(path: Path, caplog: pytest.LogCaptureFixture) -> None:
