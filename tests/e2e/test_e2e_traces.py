@@ -172,8 +172,16 @@ def test_steps_are_traces_of_their_own_and_linked_both_ways(mixed: Service) -> N
             assert by_id[link.trace_id, link.span_id].name == link.attributes["vllm.request.phase"]
     prefills = [span for span in spans if span.name == "prefill"]
     for prefill in prefills:
-        first = [link for link in prefill.links if link.attributes["vllm.step.position"] == "first"]
+        first = [link for link in prefill.links if link.attributes.get("vllm.step.position") == "first"]
         assert len(first) == 1
         step = by_id[first[0].trace_id, first[0].span_id]
         assert step.name == "engine.step"
         assert (prefill.trace_id, prefill.span_id) in [(link.trace_id, link.span_id) for link in step.links]
+
+
+def test_at_the_default_ratio_no_link_dangles(mixed: Service) -> None:
+    spans = engine_spans(mixed)
+    ids = {(span.trace_id, span.span_id) for span in spans}
+    links = [link for span in spans for link in span.links]
+    assert len(links) > 48
+    assert [link for link in links if (link.trace_id, link.span_id) not in ids] == []

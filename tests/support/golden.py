@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
-from devtools.otlp_json import INTERNAL, Span
+from devtools.otlp_json import ERROR, INTERNAL, Span
 
 _PHASES = ("queue", "prefill", "decode")
 
@@ -50,15 +52,20 @@ SPANS: dict[str, tuple[int, str, dict[str, type]]] = {
             "gen_ai.provider.name": str,
             "gen_ai.request.id": str,
             "gen_ai.request.model": str,
+            "gen_ai.response.model": str,
             "gen_ai.request.temperature": float,
             "gen_ai.request.top_p": float,
             "gen_ai.request.max_tokens": int,
             "gen_ai.request.choice.count": int,
             "gen_ai.usage.input_tokens": int,
             "gen_ai.usage.output_tokens": int,
+            "gen_ai.usage.cache_read.input_tokens": int,
             "gen_ai.response.finish_reasons": list,
+            "vllm.request.preemptions": int,
             "gen_ai.latency.e2e": float,
             "gen_ai.latency.time_to_first_token": float,
+            "vllm.request.inter_token_latency.mean": float,
+            "vllm.request.inter_token_latency.max": float,
             "gen_ai.latency.time_in_queue": float,
             "gen_ai.latency.time_in_model_prefill": float,
             "gen_ai.latency.time_in_model_decode": float,
@@ -69,7 +76,12 @@ SPANS: dict[str, tuple[int, str, dict[str, type]]] = {
     "prefill": (
         INTERNAL,
         "ascend_opentelemetry.Request",
-        {"vllm.request.id": str, "gen_ai.usage.input_tokens": int, "vllm.request.cached_tokens": int},
+        {
+            "vllm.request.id": str,
+            "gen_ai.usage.input_tokens": int,
+            "gen_ai.usage.cache_read.input_tokens": int,
+            "vllm.request.chunks": int,
+        },
     ),
     "decode": (
         INTERNAL,
@@ -85,9 +97,11 @@ SPANS: dict[str, tuple[int, str, dict[str, type]]] = {
             "vllm.step.scheduled_tokens": int,
             "vllm.step.new_requests": int,
             "vllm.step.preempted_requests": int,
+            "vllm.step.resumed_requests": int,
             "vllm.step.running_requests": int,
             "vllm.step.waiting_requests": int,
             "vllm.kv_cache.blocks.used": int,
+            "vllm.kv_cache.blocks.free": int,
             "vllm.kv_cache.blocks.total": int,
         },
     ),
@@ -103,14 +117,20 @@ SPANS: dict[str, tuple[int, str, dict[str, type]]] = {
             "vllm.data_parallel.rank": int,
             "vllm.tensor_parallel.rank": int,
             "vllm.pipeline_parallel.rank": int,
+            "vllm.time.kind": str,
         },
     ),
-    "forward": (INTERNAL, "ascend_opentelemetry.Execute", {}),
-    "sample_tokens": (INTERNAL, "ascend_opentelemetry.Execute", {}),
+    "forward": (INTERNAL, "ascend_opentelemetry.Execute", {"vllm.time.kind": str}),
+    "sample_tokens": (INTERNAL, "ascend_opentelemetry.Execute", {"vllm.time.kind": str}),
 }
-#: Names and attributes of the events and links of a span.
-EVENTS = {"llm_request": {"first token": {}}}
-LINKS = {"prefill": {"vllm.step.position": str}, "engine.step": {"vllm.request.phase": str}}
+#: Of an ``llm_request`` whose client has asked for it.
+ASKED: dict[str, type] = {"gen_ai.request.seed": int, "gen_ai.request.stream": bool}
+#: Names of the events of a span, and the types of their attributes.
+EVENTS: dict[str, dict[str, dict[str, type]]] = {
+    "llm_request": {"first_token": {}},
+    "prefill": {"scheduled": {"vllm.request.scheduled_tokens": int}, "first_token": {}},
+    "decode": {"finished": {}},
+}
 
 
 def paths(spans: Iterable[Span]) -> Counter[str]:
@@ -125,3 +145,34 @@ def paths(spans: Iterable[Span]) -> Counter[str]:
             names.append(span.name)
         found[" < ".join(names)] += 1
     return found
+
+
+@dataclass(frozen=True)
+class Node:
+    """A span of ours as a test expects it: name, process, types of its attributes, events in order, what is below it."""
+
+    name: str
+    process: str
+    attributes: Mapping[str, type]
+    events: tuple[str, ...] = ()
+    below: tuple[Node, ...] = ()
+    failed: bool = False
+
+
+def tree(spans: Iterable[Span], root: Span) -> Node:
+    """The spans below ``root``, and itself, by their start."""
+    spans = list(spans)
+    below = sorted((span for span in spans if span.parent_id == root.span_id), key=lambda span: (span.start, span.end))
+    return Node(
+        root.name,
+        root.resource["vllm.process_kind"],
+        {key: type(value) for key, value in root.attributes.items()},
+        tuple(event.name for event in root.events),
+        tuple(tree(spans, span) for span in below),
+        root.status_code == ERROR,
+    )
+
+
+def values(span: Span, *keys: str) -> tuple[Any, ...]:
+    """Values of some attributes; None for one that is not there."""
+    return tuple(span.attributes.get(key) for key in keys)

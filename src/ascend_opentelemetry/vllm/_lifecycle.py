@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextvars import Token
 from typing import Any
 
-from ascend_opentelemetry.recorder import recorder
+from opentelemetry.context import Context
+from opentelemetry.trace import INVALID_SPAN
+
+from ascend_opentelemetry.recorder import detach, make_current, recorder
 from ascend_opentelemetry.vllm._requests import tracker
 from ascend_opentelemetry.vllm._scheduler import tracker as scheduler_tracker
+from ascend_opentelemetry.vllm._steps import fail_open_steps
 
 _logger = logging.getLogger(__name__)
 
@@ -21,6 +26,8 @@ GRACE = 0.5
 LAST_STEP = 0.25
 #: Seconds at most for the last flush of a process that is told to end.
 LAST_FLUSH = 0.5
+#: Why steps and requests failed that were open when the engine went down.
+_STOPPED = "the engine stopped"
 
 
 class Idle:
@@ -34,6 +41,35 @@ class Idle:
     def exit(self, state: None, args: Any, kwargs: Any, result: Any, error: Any) -> None: ...
 
 
+class InputQueue:
+    """``EngineCoreProc._process_input_queue()``: before vLLM 0.17, which has no call of ``Idle``."""
+
+    switch = recorder
+
+    def enter(self, args: tuple[Any, ...], kwargs: Any) -> None:  # noqa: ARG002
+        engine = args[0]
+        if not hasattr(engine, "_notify_idle_state_callbacks") and not engine.scheduler.has_requests():
+            recorder.wake(export=True)
+
+    def exit(self, state: None, args: Any, kwargs: Any, result: Any, error: Any) -> None: ...
+
+
+class BusyLoop:
+    """``EngineCoreProc.run_busy_loop()`` and ``WorkerProc.worker_busy_loop()``: what a process does once it is ready.
+
+    A forked process inherits the span that was current at the fork, one of vLLM's own of the start. Without this every
+    timer of the process would belong to that trace, whatever the sample ratio says.
+    """
+
+    switch = recorder
+
+    def enter(self, args: Any, kwargs: Any) -> Token[Context]:  # noqa: ARG002
+        return make_current(INVALID_SPAN)
+
+    def exit(self, state: Token[Context], args: Any, kwargs: Any, result: Any, error: Any) -> None:  # noqa: ARG002
+        detach(state)
+
+
 class EngineShutdown:
     """``EngineCore.shutdown()``: requests that still run have failed, and nobody calls again."""
 
@@ -42,7 +78,8 @@ class EngineShutdown:
     def enter(self, args: tuple[Any, ...], kwargs: Any) -> None:  # noqa: ARG002
         scheduler = getattr(args[0], "scheduler", None)
         if scheduler is not None:
-            scheduler_tracker.phases.fail_all(scheduler.requests, "the engine stopped")
+            fail_open_steps(_STOPPED)
+            scheduler_tracker.phases.fail_all(scheduler.requests, _STOPPED)
         recorder.flush(LAST_FLUSH)
 
     def exit(self, state: None, args: Any, kwargs: Any, result: Any, error: Any) -> None: ...
@@ -54,6 +91,9 @@ class WorkerShutdown:
     switch = recorder
 
     def enter(self, args: Any, kwargs: Any) -> None:  # noqa: ARG002
+        watcher = recorder.step_watcher
+        if watcher is not None:
+            watcher.end()
         recorder.flush(LAST_FLUSH)
 
     def exit(self, state: None, args: Any, kwargs: Any, result: Any, error: Any) -> None: ...

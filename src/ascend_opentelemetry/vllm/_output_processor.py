@@ -9,30 +9,32 @@ from time import time_ns
 from typing import Any, NamedTuple
 
 from ascend_opentelemetry.recorder import recorder
+from ascend_opentelemetry.vllm._request_attributes import served_model
 from ascend_opentelemetry.vllm._requests import DETOKENIZE, tracker
 
 
 class _Call(NamedTuple):
-    """A call of ``AsyncLLM.add_request``: the client's headers, and the engine requests it added."""
+    """A call of an engine's ``add_request``: the client's headers, the model's name, the engine requests it added."""
 
     headers: Mapping[str, str] | None
+    model: str | None
     added: list[str]
 
 
 _call: ContextVar[_Call | None] = ContextVar("ascend_otel_add_request", default=None)
 
 
-class AsyncAddRequest:
-    """``AsyncLLM.add_request(..., trace_headers=)``: takes the client's headers; vLLM, when it is not tracing itself,
-    would drop them and warn."""  # noqa: D205, D209
+class EngineAddRequest:
+    """``add_request(..., trace_headers=)`` of ``AsyncLLM`` and ``LLMEngine``: takes the client's headers; vLLM, when it
+    is not tracing itself, would drop them and warn."""  # noqa: D205, D209
 
     switch = recorder
 
-    def enter(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[_Call, Token[Any]]:  # noqa: ARG002
+    def enter(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[_Call, Token[Any]]:
         headers = kwargs.get("trace_headers")
         if headers and isinstance(kwargs, dict) and recorder.traces_on:  # else vLLM's own spans need them
             kwargs["trace_headers"] = None
-        call = _Call(headers, [])
+        call = _Call(headers, served_model(args[0]), [])
         return call, _call.set(call)
 
     def exit(self, state: tuple[_Call, Token[Any]], args: Any, kwargs: Any, result: Any, error: Any) -> None:  # noqa: ARG002
@@ -41,6 +43,8 @@ class AsyncAddRequest:
         # added here but never sent; when the task is cancelled, it may have been sent and go on
         if isinstance(error, Exception):
             tracker.fail(error, call.added)
+        elif error is not None:
+            tracker.added_all(call.added)
 
 
 class OutputAddRequest:
@@ -60,8 +64,8 @@ class OutputAddRequest:
             call = _call.get()
             if call is not None:
                 call.added.append(request_id)
-            headers = call.headers if call is not None else None
-            tracker.add(request, given.get("parent_req"), given.get("request_index", 0), headers)
+            headers, model = (call.headers, call.model) if call is not None else (None, None)
+            tracker.add(request, given.get("parent_req"), given.get("request_index", 0), headers, model)
         return request_id, known, states
 
     def exit(self, state: tuple[str, Any, Mapping[str, Any]], args: Any, kwargs: Any, result: Any, error: Any) -> None:  # noqa: ARG002
@@ -80,8 +84,8 @@ class ProcessOutputs:
     switch = recorder
 
     def enter(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        if tracker.waiting:
-            tracker.first_tokens(args[1] if len(args) > 1 else kwargs["engine_core_outputs"])
+        if tracker.waiting or tracker.sampled:
+            tracker.tokens(args[1] if len(args) > 1 else kwargs["engine_core_outputs"])
 
     def exit(self, state: None, args: tuple[Any, ...], kwargs: Mapping[str, Any], result: Any, error: Any) -> None:  # noqa: ARG002
         if DETOKENIZE.native_on:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from threading import get_ident
 from time import time_ns
 from typing import Any
@@ -50,6 +50,30 @@ class SchedulerTracker:
             for request_id, request in scheduler.requests.items()
         ]
 
+    def preempt(self, request: Any) -> None:
+        """Note a preemption, for its request and for the step in which it is."""
+        if len(self.preempted) < MAX_PREEMPTED:
+            self.preempted.append(request.request_id)
+        self.phases.preempted(request)
+
+    def preempt_gone(self, before: Sequence[Any], scheduler: Any) -> None:
+        """Note the preemptions of a ``schedule`` that calls no ``_preempt_request`` for them: before vLLM 0.13.
+
+        Args:
+            before: what ran when it was called; it preempts or adds requests, never both.
+            scheduler: after the call.
+        """
+        if len(scheduler.running) < len(before):
+            running = {request.request_id for request in scheduler.running}
+            for request in before:
+                if request.request_id not in running:
+                    self.preempt(request)
+
+
+def preemptible(scheduler: Any) -> Sequence[Any]:
+    """The ``before`` of ``preempt_gone``; empty where ``_preempt_request`` tells."""
+    return () if hasattr(scheduler, "_preempt_request") else tuple(scheduler.running)
+
 
 tracker = SchedulerTracker()
 
@@ -81,10 +105,7 @@ class PreemptRequest:
     switch = recorder
 
     def enter(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        request_id: str = (args[1] if len(args) > 1 else kwargs["request"]).request_id
-        if len(tracker.preempted) < MAX_PREEMPTED:
-            tracker.preempted.append(request_id)
-        tracker.phases.event(request_id, "preempted")
+        tracker.preempt(args[1] if len(args) > 1 else kwargs["request"])
 
     def exit(self, state: None, args: Any, kwargs: Any, result: Any, error: Any) -> None: ...
 
@@ -94,13 +115,15 @@ class FreeRequest:
 
     switch = recorder
 
-    def enter(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        request = args[1] if len(args) > 1 else kwargs["request"]
+    def enter(self, args: Any, kwargs: Any) -> None: ...
+
+    def exit(self, state: None, args: tuple[Any, ...], kwargs: Mapping[str, Any], result: Any, error: Any) -> None:  # noqa: ARG002
+        scheduler, request = args[0], args[1] if len(args) > 1 else kwargs["request"]
         if recorder.traces_on:
             status = request.status.name
-            error = "the engine reported an error" if status == "FINISHED_ERROR" else None
-            tracker.phases.finish(request, error, aborted=status == "FINISHED_ABORTED")
-
-    def exit(self, state: None, args: Any, kwargs: Any, result: Any, error: Any) -> None:  # noqa: ARG002
-        if not args[0].requests:  # a request that stops is taken from ``running`` later
+            failed = "the engine reported an error" if status == "FINISHED_ERROR" else None
+            # ``kv_transfer_params``; in newer versions the first of two
+            transfer = result[0] if isinstance(result, tuple) else result
+            tracker.phases.finish(request, failed, status == "FINISHED_ABORTED", transfer)
+        if not scheduler.requests:  # a request that stops is taken from ``running`` later
             recorder.wake()  # not to export: the engine is idle soon, and then the step has ended too

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 import logging
-import os
 import sys
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextvars import ContextVar
@@ -12,10 +10,9 @@ from threading import get_ident
 from time import time_ns
 from typing import Any, TypeVar
 
-from opentelemetry import baggage, propagate, trace
+from opentelemetry import propagate, trace
 from opentelemetry.context import Context, get_current
 
-from ascend_opentelemetry.environment_variables import OTEL_PYTHON_VLLM_BAGGAGE_KEYS
 from ascend_opentelemetry.recorder import (
     KIND_INTERNAL,
     KIND_SERVER,
@@ -30,7 +27,14 @@ from ascend_opentelemetry.recorder import (
     is_suppressed,
     recorder,
 )
-from ascend_opentelemetry.vllm._phases import REQUEST
+from ascend_opentelemetry.semconv import attributes as keys
+from ascend_opentelemetry.semconv import events as event_names
+from ascend_opentelemetry.semconv import spans as span_names
+from ascend_opentelemetry.vllm._baggage import allowed_baggage, format_baggage
+from ascend_opentelemetry.vllm._failures import shows_request
+from ascend_opentelemetry.vllm._metrics import REQUEST_METRICS, request_ended
+from ascend_opentelemetry.vllm._phase_spans import REQUEST
+from ascend_opentelemetry.vllm._request_attributes import MAX_TEXT, body_attributes
 from ascend_opentelemetry.vllm._types import traced_type
 
 _logger = logging.getLogger(__name__)
@@ -38,18 +42,35 @@ _logger = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
 
 #: Both kinds of ``llm_request``: without a span of this process above it, it is what a caller asked a server for.
-ROOT_TYPE = traced_type(REQUEST, "llm_request", kind=KIND_SERVER)
-CHILD_TYPE = traced_type(REQUEST, "llm_request", kind=KIND_INTERNAL)
+ROOT_TYPE = traced_type(REQUEST, span_names.VLLM_LLM_REQUEST, kind=KIND_SERVER)
+CHILD_TYPE = traced_type(REQUEST, span_names.VLLM_LLM_REQUEST, kind=KIND_INTERNAL)
+
+
+class _Wanted:
+    """On while requests are traced or measured."""
+
+    @property
+    def on(self) -> bool:
+        return ROOT_TYPE.on or REQUEST_METRICS.on
+
+
+_wanted = _Wanted()
 
 
 class Scope:
     """One call of an OpenAI serving function; tasks that it starts see the same object."""
 
-    __slots__ = ("headers", "model", "operation", "reported", "start", "trace_id")
+    __slots__ = ("attributes", "body", "headers", "model", "operation", "reported", "start", "trace_id")
 
-    def __init__(self, operation: str, model: str | None, headers: Mapping[str, str]) -> None:
+    def __init__(self, operation: str, body: Any, headers: Mapping[str, str]) -> None:
         self.operation = operation
-        self.model = model
+        #: ``id`` of vLLM's request object, which lives as long as the call.
+        self.body = id(body)
+        model = getattr(body, "model", None)
+        #: As the client wrote it, cut if need be.
+        self.model: str | None = model[:MAX_TEXT] if isinstance(model, str) else None
+        #: Of the ``llm_request`` of the call: what the engine is not told.
+        self.attributes = dict(body_attributes(body))
         self.headers = headers
         self.start = time_ns()
         #: An ``llm_request`` exists for it, made by the engine request or by an error.
@@ -82,18 +103,12 @@ def client_context(headers: Mapping[str, str] | None) -> Context:
     return propagate.extract(headers, context) if headers else context
 
 
-@functools.cache
-def _baggage_keys() -> tuple[str, ...]:
-    names = os.environ.get(OTEL_PYTHON_VLLM_BAGGAGE_KEYS, "").split(",")
-    return tuple(name for item in names if (name := item.strip()))
-
-
 def request_ids(headers: Mapping[str, str] | None, attributes: dict[str, Any]) -> SpanIds:
     """The ids alone of what ``request_context`` returns."""
     return request_context(headers, attributes)[0]
 
 
-def request_context(headers: Mapping[str, str] | None, attributes: dict[str, Any]) -> tuple[SpanIds, str]:
+def request_context(headers: Mapping[str, str] | None, attributes: dict[str, Any]) -> tuple[SpanIds, str, str]:
     """Where a new ``llm_request`` belongs: below the current span, else below the client's, else a root.
 
     Args:
@@ -102,62 +117,34 @@ def request_context(headers: Mapping[str, str] | None, attributes: dict[str, Any
             those of the baggage that ``OTEL_PYTHON_VLLM_BAGGAGE_KEYS`` allows.
 
     Returns:
-        The ids, with flags 0 if the request is not sampled, and the W3C ``tracestate`` that it goes on with.
+        The ids, with flags 0 if the request is not sampled, and the W3C ``tracestate`` and ``baggage`` that it goes on
+        with; of the baggage what is allowed.
     """
     context = client_context(headers)
-    for key in _baggage_keys():
-        value = baggage.get_baggage(key, context)
-        if value is not None:
-            attributes.setdefault(key, str(value))
+    allowed = allowed_baggage(context)
+    for key, value in allowed.items():
+        attributes.setdefault(key, value)
+    carried = format_baggage(allowed)
     parent = trace.get_current_span(context).get_span_context()
     if parent.is_valid:
         flags, state = int(parent.trace_flags), parent.trace_state.to_header()
         if parent.is_remote:  # nobody has asked the sampler of this process yet
-            sampled = recorder.sample(parent.trace_id, "llm_request", KIND_SERVER, attributes, parent)
+            sampled = recorder.sample(parent.trace_id, span_names.VLLM_LLM_REQUEST, KIND_SERVER, attributes, parent)
             flags = REMOTE | (SAMPLED if sampled else 0)
         elif is_suppressed():
             flags = 0
-        return (parent.trace_id, getrandbits(64), parent.span_id, flags), state
+        return (parent.trace_id, getrandbits(64), parent.span_id, flags), state, carried
     scope = _scope.get()
     trace_id = scope.trace_id if scope is not None and scope.trace_id else recorder.new_trace_id()
     if scope is not None:
         scope.trace_id = trace_id
-    sampled = recorder.sample(trace_id, "llm_request", KIND_SERVER, attributes)
-    return (trace_id, getrandbits(64), 0, SAMPLED if sampled else 0), ""
+    sampled = recorder.sample(trace_id, span_names.VLLM_LLM_REQUEST, KIND_SERVER, attributes)
+    return (trace_id, getrandbits(64), 0, SAMPLED if sampled else 0), "", carried
 
 
 def request_type(ids: SpanIds) -> Any:
     """The record type of an ``llm_request`` with these ids."""
     return CHILD_TYPE if ids[2] and not ids[3] & REMOTE else ROOT_TYPE
-
-
-#: Kinds of errors that refuse a value, and like to show it: of Python and pydantic, and vLLM's for status 4xx.
-_REFUSALS = frozenset({"ValueError", "TypeError", "LookupError", "ValidationException", "VLLMClientError"})
-#: Refusals that name a model, which is no secret.
-_NAMING = "VLLMNotFoundError"
-
-
-def shows_request(error: BaseException | None) -> bool:
-    """Whether the text of an error, or of one that led to it, may hold parts of the request (prompt, schema, ...)."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        kinds = {kind.__name__ for kind in type(error).__mro__}
-        if kinds & _REFUSALS and _NAMING not in kinds:
-            return True
-        seen.add(id(error))
-        error = error.__cause__ or error.__context__
-    return False
-
-
-def failure_texts(error: BaseException) -> tuple[str, tuple[tuple[str, str], ...]]:
-    """The description of a failed request's status, and the attributes of its ``exception`` event.
-
-    Where the text may hold parts of the request, both tell the type alone.
-    """
-    name, details = type(error).__qualname__, exception_attributes(error)
-    if shows_request(error):
-        return name, (("exception.type", details["exception.type"]),)
-    return str(error) or name, tuple(details.items())
 
 
 def _report(
@@ -174,21 +161,24 @@ def _report(
         private: the texts may hold parts of the request: they stay here, types go out.
     """
     scope.reported = True
-    attributes: dict[str, Any] = {"gen_ai.operation.name": scope.operation, "gen_ai.provider.name": "vllm"}
+    attributes: dict[str, Any] = {keys.GEN_AI_OPERATION_NAME: scope.operation, keys.GEN_AI_PROVIDER_NAME: "vllm"}
     if scope.model is not None:
-        attributes["gen_ai.request.model"] = scope.model
-    attributes["error.type"] = error_type
+        attributes[keys.GEN_AI_REQUEST_MODEL] = scope.model
+    attributes.update(scope.attributes)
+    attributes[keys.ERROR_TYPE] = error_type
     if status is not None:
-        attributes["http.response.status_code"] = status
-    ids = request_ids(scope.headers, attributes)
-    if not ids[3] & SAMPLED:
-        return
+        attributes[keys.HTTP_RESPONSE_STATUS_CODE] = status
+    ids = request_ids(scope.headers, attributes) if recorder.traces_on else None
     now = max(time_ns(), scope.start)
+    if REQUEST_METRICS.on:
+        request_ended(scope.start, now, ids, attributes, ran=False)
+    if ids is None or not ids[3] & SAMPLED:
+        return
     details = exception_attributes(error) if error is not None else {}
-    if private:
+    if private or len(scope.model or "") >= MAX_TEXT:  # a text that names the model has all of it
         message = error_type
-        details = {key: value for key, value in details.items() if key == "exception.type"}
-    events = (("exception", now, tuple(details.items())),) if details else ()
+        details = {key: value for key, value in details.items() if key == keys.EXCEPTION_TYPE}
+    events = ((event_names.EXCEPTION, now, tuple(details.items())),) if details else ()
     extra = SpanExtra(STATUS_ERROR, message, events=events)
     recorder.emit((request_type(ids), scope.start, now, get_ident(), ids, tuple(attributes.items()), extra))
 
@@ -203,15 +193,19 @@ def _report_response(scope: Scope, response: Any, cause: Any, *, private: bool =
 
 
 class Serve:
-    """``create_completion(request, raw_request)`` and its like."""
+    """``create_completion(request, raw_request)`` and its like.
 
-    def __init__(self, operation: str) -> None:
+    Args:
+        operation: value of ``gen_ai.operation.name``, or what tells it from the serving object and its request.
+    """
+
+    def __init__(self, operation: str | Callable[[Any, Any], str]) -> None:
         self._operation = operation
         self._failed = False
 
     def wrap(self, original: Callable[..., Any]) -> Callable[..., Any]:
         async def hook(*args: Any, **kwargs: Any) -> Any:
-            scope = self._safely(self._enter, args, kwargs) if ROOT_TYPE.on else None
+            scope = self._safely(self._enter, args, kwargs) if _wanted.on else None
             try:
                 result = await original(*args, **kwargs)
             except Exception as error:
@@ -234,13 +228,17 @@ class Serve:
         except Exception:
             if not self._failed:
                 self._failed = True
-                _logger.warning("%s: a request is not recorded", self._operation, exc_info=True)
+                _logger.warning("a call of a serving function is not recorded", exc_info=True)
             return None
 
-    def _enter(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Scope:
-        request = args[1] if len(args) > 1 else kwargs.get("request")
+    def _enter(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Scope | None:
+        serving, request = args[0], args[1] if len(args) > 1 else kwargs.get("request")
         raw = args[2] if len(args) > 2 else kwargs.get("raw_request")
-        scope = Scope(self._operation, getattr(request, "model", None), getattr(raw, "headers", {}))
+        outer = _scope.get()
+        if outer is not None and outer.body == id(request):
+            return None  # a serving function that calls the one of its base class
+        operation = self._operation if isinstance(self._operation, str) else self._operation(serving, request)
+        scope = Scope(operation, request, getattr(raw, "headers", {}))
         _scope.set(scope)
         return scope
 
@@ -264,14 +262,14 @@ def _refused(scope: Scope, error: Exception) -> None:
 
 
 class ErrorResponse:
-    """``create_error_response(message or exception, ...)``: every refusal goes through it, in newer versions."""
+    """``create_error_response(message or exception, ...)``, a method up to vLLM 0.16: every refusal goes through it."""
 
-    switch = ROOT_TYPE
+    switch = _wanted
 
     def enter(self, args: Any, kwargs: Any) -> None: ...
 
     def exit(self, state: None, args: tuple[Any, ...], kwargs: Mapping[str, Any], result: Any, error: Any) -> None:  # noqa: ARG002
-        cause = args[0] if args else kwargs.get("message")
+        cause = next((arg for arg in args if isinstance(arg, (str, BaseException))), kwargs.get("message"))
         scope = _scope.get()
         if error is not None or getattr(cause, "ascend_otel_reported", False) or (scope and scope.reported):
             return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from ascend_opentelemetry.recorder import SpanIds, SpanLink
 from ascend_opentelemetry.vllm._rows import encode
@@ -15,11 +15,12 @@ Snapshot = Sequence[tuple[str, int, int]]
 class Step:
     """One call of ``Scheduler.schedule`` that scheduled tokens, until its ``update_from_output``.
 
-    ``scheduled`` and ``cached`` are the scheduler's own objects: it replaces them and never changes them.
+    ``scheduled`` and ``cached`` are the scheduler's own objects: it replaces them and never changes them (``cached``
+    of vLLM 0.9.1 is a copy: there it fills the same objects again).
     """
 
     __slots__ = (
-        "allocated", "batch_type", "cached", "executing", "finished", "free", "ids", "in_window", "links", "mono", "new",
+        "accepted", "allocated", "batch_type", "cached", "drafted", "drafts", "executing", "finished", "free", "ids", "in_window", "links", "mono", "new",
         "preempted", "resumed", "rid_json", "running", "scheduled", "snapshot", "start", "tokens", "total", "waiting",
     )  # fmt: skip
 
@@ -31,7 +32,9 @@ class Step:
         self.links: list[SpanLink] = []
         self.scheduled: Mapping[str, int] = output.num_scheduled_tokens
         self.tokens: int = output.total_num_scheduled_tokens
-        self.cached = output.scheduled_cached_reqs
+        self.cached = _as_one(output.scheduled_cached_reqs)
+        #: Drafted tokens that the step verifies, by request; vLLM puts those in that come late.
+        self.drafts: Mapping[str, Sequence[int]] = output.scheduled_spec_decode_tokens
         self.new = [(new.req_id, _prompt_tokens(new), new.num_computed_tokens) for new in output.scheduled_new_reqs]
         self.finished: Iterable[str] = output.finished_req_ids
         self.preempted: Sequence[str] = ()
@@ -40,6 +43,8 @@ class Step:
         self.in_window = False
         self.snapshot: Snapshot | None = None
         self.running = self.waiting = self.total = self.free = self.allocated = 0
+        #: How many of them there are, and how many the model has accepted.
+        self.drafted = self.accepted = 0
         #: Set by the execute hook until the model's result is there.
         self.executing: Any = None
         # filled by the drain
@@ -52,6 +57,25 @@ def _prompt_tokens(new: Any) -> int:
     if prompt is None:
         prompt = new.prompt_embeds
     return len(prompt) if prompt is not None else 0
+
+
+class _Cached(NamedTuple):
+    """``CachedRequestData`` as it is from vLLM 0.9.2 on: one object a step."""
+
+    req_ids: Sequence[str]
+    num_computed_tokens: Sequence[int]
+    resumed_req_ids: Iterable[str]
+
+
+def _as_one(cached: Any) -> Any:
+    """``scheduled_cached_reqs``, in vLLM 0.9.1 a list with an object a request."""
+    if not isinstance(cached, list):
+        return cached
+    return _Cached(
+        [request.req_id for request in cached],
+        [request.num_computed_tokens for request in cached],
+        [request.req_id for request in cached if request.resumed_from_preemption],
+    )
 
 
 def resumed_ids(cached: Any) -> Iterable[str]:

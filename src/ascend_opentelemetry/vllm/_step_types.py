@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from ascend_opentelemetry.recorder import NativeRow, Record, RecordType
+from ascend_opentelemetry.semconv import attributes as keys
+from ascend_opentelemetry.semconv import spans as span_names
 from ascend_opentelemetry.vllm._ranks import ranks
 from ascend_opentelemetry.vllm._rows import EXECUTE, KV_CACHE, SCHEDULE, event_row, kv_values, queue_row, span_row
 from ascend_opentelemetry.vllm._step import Expander, Step
@@ -47,15 +49,20 @@ def _execute_rows(record: Record) -> Iterable[NativeRow]:
 
 def _step_attributes(record: Record) -> Iterable[tuple[str, Any]]:
     step: Step = record[5]
-    yield "vllm.data_parallel.rank", ranks.data_parallel
-    yield "vllm.step.batch_size", len(step.scheduled)
-    yield "vllm.step.scheduled_tokens", step.tokens
-    yield "vllm.step.new_requests", len(step.new)
-    yield "vllm.step.preempted_requests", len(step.preempted)
-    yield "vllm.step.running_requests", step.running
-    yield "vllm.step.waiting_requests", step.waiting
-    yield "vllm.kv_cache.blocks.used", step.total - step.free
-    yield "vllm.kv_cache.blocks.total", step.total
+    yield keys.VLLM_DATA_PARALLEL_RANK, ranks.data_parallel
+    yield keys.VLLM_STEP_BATCH_SIZE, len(step.scheduled)
+    yield keys.VLLM_STEP_SCHEDULED_TOKENS, step.tokens
+    yield keys.VLLM_STEP_NEW_REQUESTS, len(step.new)
+    yield keys.VLLM_STEP_PREEMPTED_REQUESTS, len(step.preempted)
+    yield keys.VLLM_STEP_RESUMED_REQUESTS, len(step.resumed)
+    yield keys.VLLM_STEP_RUNNING_REQUESTS, step.running
+    yield keys.VLLM_STEP_WAITING_REQUESTS, step.waiting
+    if step.drafted:
+        yield keys.VLLM_SPEC_DECODE_DRAFTED_TOKENS, step.drafted
+        yield keys.VLLM_SPEC_DECODE_ACCEPTED_TOKENS, step.accepted
+    yield keys.VLLM_KV_CACHE_BLOCKS_USED, step.total - step.free
+    yield keys.VLLM_KV_CACHE_BLOCKS_FREE, step.free
+    yield keys.VLLM_KV_CACHE_BLOCKS_TOTAL, step.total
 
 
 def no_attributes(record: Record) -> Iterable[tuple[str, Any]]:  # noqa: ARG001
@@ -64,9 +71,11 @@ def no_attributes(record: Record) -> Iterable[tuple[str, Any]]:  # noqa: ARG001
 
 
 SCHEDULE_TYPE = RecordType(
-    SCHEDULE, "batchFrameworkProcessing", native=False, rows=_schedule_rows, attributes=no_attributes
+    SCHEDULE, span_names.VLLM_SCHEDULE, native=False, rows=_schedule_rows, attributes=no_attributes
 )
 KV_STATUS_TYPE = RecordType(KV_CACHE, "KVCacheStatus", native=False, traces=False, rows=_kv_rows)
-EXECUTE_TYPE = RecordType(EXECUTE, "modelExec", native=False, rows=_execute_rows, attributes=no_attributes)
-UPDATE_TYPE = RecordType(SCHEDULE, "update_from_output", native=False)
-STEP_TYPE = RecordType(SCHEDULE, "engine.step", native=False, attributes=_step_attributes)
+EXECUTE_TYPE = RecordType(
+    EXECUTE, span_names.VLLM_MODEL_EXECUTION, native=False, rows=_execute_rows, attributes=no_attributes
+)
+UPDATE_TYPE = RecordType(SCHEDULE, span_names.VLLM_UPDATE_FROM_OUTPUT, native=False)
+STEP_TYPE = RecordType(SCHEDULE, span_names.VLLM_ENGINE_STEP, native=False, attributes=_step_attributes)

@@ -13,6 +13,8 @@ from opentelemetry.context import Context
 from ascend_opentelemetry.recorder import (
     KIND_INTERNAL,
     SAMPLED,
+    STATUS_ERROR,
+    STATUS_UNSET,
     RecordSpan,
     SpanExtra,
     SpanIds,
@@ -22,14 +24,15 @@ from ascend_opentelemetry.recorder import (
     make_current,
     recorder,
 )
-from ascend_opentelemetry.vllm._scheduler import tracker
+from ascend_opentelemetry.vllm._metrics import STEP_METRICS
+from ascend_opentelemetry.vllm._phase_spans import MAX_LINKS
+from ascend_opentelemetry.vllm._scheduler import preemptible, tracker
+from ascend_opentelemetry.vllm._speculation import count_drafts
 from ascend_opentelemetry.vllm._step import Step
 from ascend_opentelemetry.vllm._step_types import EXECUTE_TYPE, KV_STATUS_TYPE, SCHEDULE_TYPE, STEP_TYPE, UPDATE_TYPE
 
 #: Name of the attribute that carries the step's span ids on ``SchedulerOutput`` to the workers.
 STEP_ATTRIBUTE = "ascend_otel_step"
-#: As many links as the SDK's default limit for a span.
-MAX_LINKS = 128
 
 
 def attach_step(span: RecordSpan) -> Token[Context] | None:
@@ -39,21 +42,28 @@ def attach_step(span: RecordSpan) -> Token[Context] | None:
 
 
 class Schedule:
-    """``Scheduler.schedule() -> SchedulerOutput``: the start of a step."""
+    """``Scheduler.schedule() -> SchedulerOutput``: the start of a step. One that calls its base class's is one step."""
 
     switch = recorder
 
-    def enter(self, args: tuple[Any, ...], kwargs: Any) -> tuple[Any, ...]:  # noqa: ARG002
+    def __init__(self) -> None:
+        self._inside = False
+
+    def enter(self, args: tuple[Any, ...], kwargs: Any) -> tuple[Any, ...] | None:  # noqa: ARG002
+        if self._inside:
+            return None
         in_window = recorder.native is not None
         snapshot = tracker.snapshot(args[0]) if in_window else None
         before = args[0].kv_cache_manager.block_pool.get_num_free_blocks()
+        running = preemptible(args[0])
         span = token = None
         selected = False
         if recorder.traces_on:
             selected = recorder.sample_step()
             span = child(self._sampled_root() if selected else None)
             token = attach_step(span)  # last: a hook that fails here is not asked to detach
-        return time_ns(), monotonic_ns(), span, token, selected, in_window, snapshot, before
+        self._inside = True
+        return time_ns(), monotonic_ns(), span, token, selected, in_window, snapshot, before, running
 
     @staticmethod
     def _sampled_root() -> SpanIds | None:
@@ -62,10 +72,15 @@ class Schedule:
             return trace_id, getrandbits(64), 0, SAMPLED
         return None
 
-    def exit(self, state: tuple[Any, ...], args: Any, kwargs: Any, result: Any, error: Any) -> None:  # noqa: ARG002
-        start, mono, span, token, selected, in_window, snapshot, before = state
+    def exit(self, state: tuple[Any, ...] | None, args: Any, kwargs: Any, result: Any, error: Any) -> None:  # noqa: ARG002
+        if state is None:
+            return
+        self._inside = False
+        start, mono, span, token, selected, in_window, snapshot, before, running = state
         if token is not None:
             detach(token)
+        if running:
+            tracker.preempt_gone(running, args[0])
         if error is not None or not result.total_num_scheduled_tokens:
             if snapshot is not None:
                 tracker.window = 0  # the next step takes another
@@ -86,6 +101,9 @@ class Schedule:
         if span is not None:
             self._trace(step, span, result, selected)
         self._keep(step)
+        if STEP_METRICS.on:
+            values = len(step.scheduled), step.tokens
+            recorder.emit((STEP_METRICS, start, end, get_ident(), step.ids, values, None))
         if KV_STATUS_TYPE.native_on:
             recorder.emit((KV_STATUS_TYPE, end, end, get_ident(), None, step, None))
         if SCHEDULE_TYPE.native_on or step.ids is not None:
@@ -101,10 +119,14 @@ class Schedule:
         """
         phases = tracker.phases
         first_prefill = False
-        for request_id, _, _ in step.new:
-            first_prefill |= phases.scheduled(request_id, step.mono)
-        for request_id in step.resumed:
-            phases.event(request_id, "resumed")
+        for request_id, prompt, computed in step.new:
+            first_prefill |= phases.scheduled(request_id, step.mono, prompt, computed)
+        if step.resumed and phases.requests:
+            computed = dict(zip(step.cached.req_ids, step.cached.num_computed_tokens, strict=False))
+            for request_id in step.resumed:
+                phases.resumed(request_id, computed.get(request_id, 0))
+        if phases.prefilling:
+            phases.chunks(step.scheduled, step.mono)
         if span.flags:
             step.ids = (span.trace_id, span.parent_id, 0, SAMPLED)
         elif first_prefill and not selected:
@@ -176,11 +198,15 @@ class UpdateFromOutput:
     switch = recorder
 
     def enter(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        output = args[1] if len(args) > 1 else kwargs["scheduler_output"]
+        scheduler, output = args[0], args[1] if len(args) > 1 else kwargs["scheduler_output"]
         step = tracker.steps.pop(id(output.num_scheduled_tokens), None)
         if step is None:
             return None
         end_execution(step)
+        if step.drafts and recorder.traces_on and (step.ids is not None or tracker.phases.requests):
+            # before the call, in which requests end
+            results = args[2] if len(args) > 2 else kwargs["model_runner_output"]
+            count_drafts(step, tracker.phases, scheduler, results, getattr(output, "num_invalid_spec_tokens", None))
         span = child(step.ids)
         return step, span, attach_step(span), monotonic_ns()
 
@@ -198,7 +224,23 @@ class UpdateFromOutput:
                 span.failed(error)
             zero = step.start - step.mono  # of the step: when the wall clock is set meanwhile, the parts stay within it
             recorder.emit((UPDATE_TYPE, zero + mono, zero + now, thread, span.ids, (), span.extra()))
-            links = step.links
-            extra = SpanExtra(links=links[:MAX_LINKS], dropped_links=max(0, len(links) - MAX_LINKS))
+            status, message = (STATUS_ERROR, type(error).__qualname__) if error is not None else (STATUS_UNSET, "")
+            extra = _extra(step, status, message)
             recorder.emit((STEP_TYPE, step.start, zero + now, thread, step.ids, step, extra))
         tracker.phases.step_done(args[0].requests)
+
+
+def _extra(step: Step, status: int, message: str) -> SpanExtra:
+    links = step.links
+    return SpanExtra(status, message, links=links[:MAX_LINKS], dropped_links=max(0, len(links) - MAX_LINKS))
+
+
+def fail_open_steps(message: str) -> None:
+    """End the steps that get no ``update_from_output`` any more: the engine is going down."""
+    steps, tracker.steps = tracker.steps, {}
+    for step in steps.values():
+        end_execution(step)
+        if step.ids is not None and recorder.traces_on:
+            end = step.start + monotonic_ns() - step.mono
+            extra = _extra(step, STATUS_ERROR, message)
+            recorder.emit((STEP_TYPE, step.start, end, get_ident(), step.ids, step, extra))

@@ -9,6 +9,7 @@ from time import monotonic_ns, time_ns
 from typing import Any
 
 from ascend_opentelemetry.recorder import (
+    Forward,
     NativeRow,
     Record,
     RecordSpan,
@@ -16,12 +17,15 @@ from ascend_opentelemetry.recorder import (
     SpanIds,
     child,
     detach,
+    forwards,
     open_span,
     recorder,
 )
+from ascend_opentelemetry.semconv import attributes as keys
+from ascend_opentelemetry.semconv import spans as span_names
+from ascend_opentelemetry.vllm._device_time import device_time
 from ascend_opentelemetry.vllm._ranks import ranks
 from ascend_opentelemetry.vllm._rows import EXECUTE, encode, id_objects, span_row
-from ascend_opentelemetry.vllm._step_types import no_attributes
 from ascend_opentelemetry.vllm._steps import STEP_ATTRIBUTE, attach_step
 
 
@@ -34,16 +38,23 @@ def _tag_rows(record: Record) -> Iterable[NativeRow]:
     yield span_row(record[1], record[2], record[0].name, record[0].domain, rid_json, {})
 
 
+def _phase_attributes(record: Record) -> Iterable[tuple[str, Any]]:  # noqa: ARG001
+    yield keys.VLLM_TIME_KIND, device_time.kind
+
+
 def _runner_attributes(record: Record) -> Iterable[tuple[str, Any]]:
-    yield "vllm.step.batch_size", len(record[5])
-    yield "vllm.worker.rank", ranks.worker
-    yield "vllm.data_parallel.rank", ranks.data_parallel
-    yield "vllm.tensor_parallel.rank", ranks.tensor_parallel
-    yield "vllm.pipeline_parallel.rank", ranks.pipeline_parallel
+    yield keys.VLLM_STEP_BATCH_SIZE, len(record[5])
+    yield keys.VLLM_WORKER_RANK, ranks.worker
+    yield keys.VLLM_DATA_PARALLEL_RANK, ranks.data_parallel
+    yield keys.VLLM_TENSOR_PARALLEL_RANK, ranks.tensor_parallel
+    yield keys.VLLM_PIPELINE_PARALLEL_RANK, ranks.pipeline_parallel
+    yield keys.VLLM_TIME_KIND, device_time.kind
 
 
-RUNNER_TYPE = RecordType(EXECUTE, "modelRunnerExec", native=False, rows=_runner_rows, attributes=_runner_attributes)
-SAMPLE_TYPE = RecordType(EXECUTE, "sample_tokens", native=False, attributes=no_attributes)
+RUNNER_TYPE = RecordType(
+    EXECUTE, span_names.VLLM_MODEL_RUNNER, native=False, rows=_runner_rows, attributes=_runner_attributes
+)
+SAMPLE_TYPE = RecordType(EXECUTE, span_names.VLLM_SAMPLE_TOKENS, native=False, attributes=_phase_attributes)
 
 #: ``record_function_or_nullcontext`` tags of a model runner that are native rows too, as in ms_service_profiler.
 NATIVE_TAGS = (
@@ -54,7 +65,7 @@ NATIVE_TAGS = (
 TAGS = ("preprocess", "postprocess", "sample", "bookkeep", "draft")
 TAG_TYPES = {
     tag: RecordType(
-        EXECUTE, tag, native=False, rows=_tag_rows if tag in NATIVE_TAGS else None, attributes=no_attributes
+        EXECUTE, tag, native=False, rows=_tag_rows if tag in NATIVE_TAGS else None, attributes=_phase_attributes
     )
     for tag in NATIVE_TAGS + TAGS
 }
@@ -72,7 +83,10 @@ current = _Current()
 
 
 class ModelRunner:
-    """``execute_model(scheduler_output, ...)`` of a model runner, its base class included: one span a step."""
+    """``execute_model(scheduler_output, ...)`` of a model runner, its base class included: one span a step.
+
+    Without requests it is a warm-up (``dummy_run``) or tells of the end of others.
+    """
 
     switch = recorder
 
@@ -86,10 +100,18 @@ class ModelRunner:
         current.scheduled = output.num_scheduled_tokens
         current.ids = getattr(output, STEP_ATTRIBUTE, None)
         current.depth = 1  # after all that may fail: then nobody counts down
+        watcher = recorder.step_watcher  # another thread may take it away
+        if watcher is not None:
+            watcher.step(bool(output.total_num_scheduled_tokens) and not kwargs.get("dummy_run"))
         if not output.total_num_scheduled_tokens:
             recorder.wake(export=True)  # the last request has ended
             return None
+        if kwargs.get("dummy_run"):
+            current.scheduled = {}
+            return None
         span = child(current.ids)
+        if span.flags:
+            forwards.begin(span.span_id)
         return span, attach_step(span), time_ns(), monotonic_ns()
 
     def exit(self, state: Any, args: Any, kwargs: Any, result: Any, error: Any) -> None:  # noqa: ARG002
@@ -132,10 +154,14 @@ def _end(record_type: RecordType, state: tuple[RecordSpan, Any, int, int], error
     if traced or record_type.native_on:
         if error is not None and traced:
             span.failed(error)
+        if traced and device_time.asked:
+            device_time.wait()
         ids = span.ids if traced else None
         end = start + monotonic_ns() - mono
         extra = span.extra() if traced else None
         recorder.emit((record_type, start, end, get_ident(), ids, current.scheduled, extra))
+        if ids is not None and record_type is RUNNER_TYPE:
+            forwards.end(Forward(start, end, ids))
 
 
 def _no_root(record_type: RecordType) -> RecordSpan:  # noqa: ARG001
@@ -161,8 +187,10 @@ class _Tagged:
         return entered
 
     def __exit__(self, *exc: Any) -> bool | None:
-        mono = monotonic_ns()
         span, record_type = self._span, self._type
+        if span is not None and span.flags and device_time.asked:
+            device_time.wait()
+        mono = monotonic_ns()
         if span is not None:
             detach(span.token)
         traced = span is not None and span.flags
@@ -181,6 +209,7 @@ class RecordFunction:
 
     def wrap(self, original: Callable[..., Any]) -> Callable[..., Any]:
         types = {f"gpu_model_runner: {tag}": record_type for tag, record_type in TAG_TYPES.items()} | TAG_TYPES
+        types |= {tag.capitalize(): TAG_TYPES[tag] for tag in ("forward", *TAGS)}  # up to vLLM 0.11.0
 
         def record_function_or_nullcontext(name: str) -> AbstractContextManager[Any]:
             record_type = types.get(name)

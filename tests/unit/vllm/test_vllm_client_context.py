@@ -12,11 +12,12 @@ import pytest
 from opentelemetry import baggage, trace
 from opentelemetry.context import Context, attach
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, TraceState
-from test_vllm_standins import SPAN_ID, TRACE_ID, TRACEPARENT, attributes, call, recording, spans
+from test_vllm_standins import SPAN_ID, TRACE_ID, TRACEPARENT, EngineCoreRequest, attributes, call, recording, spans
 
 from ascend_opentelemetry.hooks import wrap
 from ascend_opentelemetry.recorder import RecordSpan
-from ascend_opentelemetry.vllm import _serving
+from ascend_opentelemetry.vllm import _baggage
+from ascend_opentelemetry.vllm._requests import RequestTracker
 from ascend_opentelemetry.vllm._serving import ErrorResponse as ErrorHook
 from ascend_opentelemetry.vllm._serving import Serve, request_context, request_ids
 
@@ -38,9 +39,9 @@ def allow(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     def allow(keys: str) -> None:
         monkeypatch.setenv("OTEL_PYTHON_VLLM_BAGGAGE_KEYS", keys)
 
-    _serving._baggage_keys.cache_clear()
+    _baggage._keys.cache_clear()
     yield allow
-    _serving._baggage_keys.cache_clear()
+    _baggage._keys.cache_clear()
 
 
 def within(context: Context, function: Any, *args: Any) -> Any:
@@ -233,3 +234,20 @@ def test_a_text_that_is_that_of_the_handled_error_is_not_shown() -> None:
     (span,) = spans()
     assert "SECRET" not in repr(span)
     assert (span[6].message, span[6].events) == ("BadRequestError", ())
+
+
+@pytest.mark.parametrize("value", ["gold", "ann b, c=d;e", "\u00e4"])
+def test_allowed_baggage_survives_the_way_to_the_engine(value: str) -> None:
+    assert _baggage.parse_baggage(_baggage.format_baggage({"user": value, "tier": "1"})) == (
+        ("user", value), ("tier", "1"),
+    )  # fmt: skip
+    assert _baggage.format_baggage({}) == ""
+    assert _baggage.parse_baggage(None) == ()
+
+
+def test_the_engine_gets_the_allowed_baggage_alone(allow: Any) -> None:
+    allow("user")
+    tracker, request = RequestTracker(), EngineCoreRequest()
+    tracker.add(request, None, 0, HEADERS)
+    assert request.trace_headers is not None
+    assert request.trace_headers["baggage"] == "user=ann+b"

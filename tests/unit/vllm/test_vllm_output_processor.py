@@ -66,7 +66,7 @@ class AsyncLLM:
         return "queue"
 
     async def hooked(self, request_id: str = "cmpl-x-0", **kwargs: Any) -> str:
-        hook = call(_output_processor.AsyncAddRequest(), AsyncLLM.add_request, self, request_id, **kwargs)
+        hook = call(_output_processor.EngineAddRequest(), AsyncLLM.add_request, self, request_id, **kwargs)
         return await hook
 
 
@@ -111,7 +111,7 @@ def test_calls_at_the_same_time_keep_their_own_headers() -> None:
                 add(self.processor, EngineCoreRequest("second", request_id), original=second_add)
 
             await call(
-                _output_processor.AsyncAddRequest(), original, second, "cmpl-y-0", trace_headers={"traceparent": other}
+                _output_processor.EngineAddRequest(), original, second, "cmpl-y-0", trace_headers={"traceparent": other}
             )
 
         await asyncio.gather(first.hooked(trace_headers=HEADERS), add_second())
@@ -137,6 +137,20 @@ def test_a_request_whose_task_was_cancelled_may_run_on() -> None:
     assert list(tracker.children) == [ID]
     tracker.finish(RequestState(ID, detokenizer=Detokenizer([1])), FinishReason.STOP)
     assert spans()[0][6].status == 0
+
+
+def test_a_request_that_was_cancelled_before_all_choices_were_added_ends_with_those_there_are() -> None:
+    class Cancelled(AsyncLLM):
+        async def add_request(self, request_id: str, trace_headers: Any = None) -> str:
+            add(self.processor, EngineCoreRequest("0_" + ID), None, ParentRequest(ID, SamplingParams(n=3)), 0)
+            raise asyncio.CancelledError
+
+    llm = Cancelled()
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(call(_output_processor.EngineAddRequest(), Cancelled.add_request, llm, "cmpl-x-0"))
+    tracker.finish(RequestState("0_" + ID, detokenizer=Detokenizer([1])), FinishReason.STOP)
+    assert [attributes(span)["gen_ai.response.finish_reasons"] for span in spans()] == [["stop"]]
+    assert nothing_is_left()
 
 
 @pytest.mark.parametrize("by_name", [False, True])
@@ -292,3 +306,10 @@ def test_requests_that_end_after_the_window_was_closed_are_forgotten(end: str) -
         call(_output_processor.AbortRequests(), OutputProcessor.abort_requests, processor, [ID])
     assert nothing_is_left()
     assert [record[0].name for record in recorder.queue] == ["httpReq", "tokenize"]
+
+
+def test_the_request_names_the_model_that_the_engine_serves() -> None:
+    llm: Any = AsyncLLM()
+    llm.model_config = SimpleNamespace(served_model_name=["tiny", "alias"])
+    asyncio.run(llm.hooked())
+    assert tracker.children[ID].request.attributes["gen_ai.response.model"] == "tiny"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from test_vllm_standins import (
     EngineCoreRequest,
     FinishReason,
     ParentRequest,
+    PoolingParams,
     RequestState,
     RequestStateStats,
     SamplingParams,
@@ -37,7 +39,7 @@ from ascend_opentelemetry.recorder import (
     recorder,
     remote_context,
 )
-from ascend_opentelemetry.vllm import _requests, _serving, _tracing
+from ascend_opentelemetry.vllm import _request_trace, _requests, _serving, _tracing
 from ascend_opentelemetry.vllm._requests import RequestTracker
 
 ARRIVAL = 1_700_000_000_000_000_000
@@ -54,8 +56,9 @@ def _recording() -> Iterator[None]:
 def clock(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """Both clocks, a second after the arrival."""
     clock = {"wall": ARRIVAL + 10**9, "mono": 50}
-    monkeypatch.setattr(_requests, "time_ns", lambda: clock["wall"])
-    monkeypatch.setattr(_requests, "monotonic_ns", lambda: clock["mono"])
+    for module in (_requests, _request_trace):
+        monkeypatch.setattr(module, "time_ns", lambda: clock["wall"])
+        monkeypatch.setattr(module, "monotonic_ns", lambda: clock["mono"])
     return clock
 
 
@@ -84,7 +87,7 @@ def test_one_request_makes_one_span_and_its_native_rows(clock: dict[str, int]) -
     tracker.add(request, None, 0, None)
     assert tracker.on is True
     clock["mono"] += 500_000_000
-    tracker.first_tokens([EngineCoreOutput(ID, [1])])
+    tracker.tokens([EngineCoreOutput(ID, [1])])
     clock["mono"] += 500_000_000
     tracker.finish(state(stats=RequestStateStats()), FinishReason.LENGTH)
     assert tracker.on is False
@@ -105,7 +108,9 @@ def test_one_request_makes_one_span_and_its_native_rows(clock: dict[str, int]) -
         "gen_ai.request.choice.count": 1,
         "gen_ai.usage.input_tokens": 3,
         "gen_ai.usage.output_tokens": 2,
+        "gen_ai.usage.cache_read.input_tokens": 0,
         "gen_ai.response.finish_reasons": ["length"],
+        "vllm.request.preemptions": 0,
         "gen_ai.latency.e2e": 2.0,
         "gen_ai.latency.time_to_first_token": 1.5,
         "gen_ai.latency.time_in_queue": 0.25,
@@ -114,7 +119,7 @@ def test_one_request_makes_one_span_and_its_native_rows(clock: dict[str, int]) -
         "gen_ai.latency.time_in_model_inference": 2.75,
     }
     assert (span[6].status, span[6].message, span[6].events) == (
-        0, "", (("first token", ARRIVAL + 1_500_000_000, ()),),
+        0, "", (("first_token", ARRIVAL + 1_500_000_000, ()),),
     )  # fmt: skip
     assert rows() == [
         ("httpReq", "Engine", {"rid": "cmpl-x-0", "type": 0}),
@@ -130,7 +135,7 @@ def test_a_wall_clock_that_is_set_back_does_not_shorten_the_span(clock: dict[str
     tracker.add(EngineCoreRequest(), None, 0, None)
     clock["wall"] -= 3_600 * 10**9
     clock["mono"] += 10**9
-    tracker.first_tokens([EngineCoreOutput(ID, [1])])
+    tracker.tokens([EngineCoreOutput(ID, [1])])
     tracker.finish(state(), FinishReason.STOP)
     (span,) = spans()
     assert span[2] - span[1] == 2 * 10**9
@@ -151,11 +156,11 @@ def test_an_arrival_in_the_future_is_no_negative_duration(clock: dict[str, int])
 def test_only_the_first_token_is_noted() -> None:
     tracker = RequestTracker()
     tracker.add(EngineCoreRequest(), None, 0, None)
-    tracker.first_tokens([EngineCoreOutput("other", [1]), EngineCoreOutput(ID)])  # a chunk without tokens
+    tracker.tokens([EngineCoreOutput("other", [1]), EngineCoreOutput(ID)])  # a chunk without tokens
     assert tracker.waiting == {ID}
-    tracker.first_tokens([EngineCoreOutput(ID, [1])])
+    tracker.tokens([EngineCoreOutput(ID, [1])])
     first = tracker.children[ID].request.first_token
-    tracker.first_tokens([EngineCoreOutput(ID, [1])])
+    tracker.tokens([EngineCoreOutput(ID, [1])])
     assert tracker.children[ID].request.first_token == first > 0
     assert len(rows("detokenize")) == 1
 
@@ -164,7 +169,7 @@ def test_choices_are_one_span_with_rows_of_each(clock: dict[str, int]) -> None:
     tracker = RequestTracker()
     ids = add_choices(tracker, 3)
     assert len({parse_traceparent(trace_of(tracker, request_id)) for request_id in ids}) == 1
-    tracker.first_tokens([EngineCoreOutput(ids[1], [1]), EngineCoreOutput(ids[0], [1])])
+    tracker.tokens([EngineCoreOutput(ids[1], [1]), EngineCoreOutput(ids[0], [1])])
     for request_id, reason in zip(
         reversed(ids), (FinishReason.LENGTH, FinishReason.STOP, FinishReason.STOP), strict=True
     ):
@@ -236,6 +241,31 @@ def test_when_the_engine_dies_every_open_request_failed() -> None:
     assert rows("httpRes") == []
 
 
+def test_the_error_of_many_requests_is_written_down_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[BaseException] = []
+
+    def texts(error: BaseException) -> tuple[str, tuple[tuple[str, str], ...]]:
+        written.append(error)
+        return "dead", (("exception.type", "dead"),)
+
+    monkeypatch.setattr(_requests, "failure_texts", texts)
+    tracker = RequestTracker()
+    for name in ("a", "b", "c"):
+        tracker.add(EngineCoreRequest(name), None, 0, None)
+    tracker.fail(EngineDeadError())
+    tracker.fail(EngineDeadError())
+    assert [span[6].message for span in spans()] == ["dead"] * 3
+    assert len(written) == 1
+
+
+def test_an_id_that_the_client_made_up_is_bounded() -> None:
+    tracker = RequestTracker()
+    tracker.add(EngineCoreRequest(ID, "x" * 10_000), None, 0, None)
+    tracker.finish(state(), FinishReason.STOP)
+    assert attributes(spans()[0])["gen_ai.request.id"] == "x" * 256
+    assert rows("httpReq")[0][2]["rid"] == "x" * 10_000  # the analyzer joins on it
+
+
 def test_only_the_requests_given_fail() -> None:
     tracker = RequestTracker()
     tracker.add(EngineCoreRequest("a"), None, 0, None)
@@ -283,12 +313,12 @@ def test_what_ends_twice_or_was_never_added_is_ignored() -> None:
 
 def test_a_pooling_request_has_no_detokenizer_and_no_parameters() -> None:
     tracker = RequestTracker()
-    tracker.add(EngineCoreRequest(sampling_params=None), None, 0, None)
-    tracker.first_tokens([EngineCoreOutput(ID)])
+    tracker.add(EngineCoreRequest(sampling_params=None, pooling_params=PoolingParams()), None, 0, None)
+    tracker.tokens([EngineCoreOutput(ID)])
     tracker.finish(RequestState(ID), FinishReason.STOP)
     (span,) = spans()
     assert attributes(span)["gen_ai.operation.name"] == "embeddings"
-    assert attributes(span)["gen_ai.usage.output_tokens"] == 0
+    assert "gen_ai.usage.output_tokens" not in attributes(span)
     assert "gen_ai.request.max_tokens" not in attributes(span)
     assert tracker.waiting == set()
 
@@ -325,7 +355,7 @@ def test_dashboards_on_vllms_own_span_find_its_keys_when_it_was_to_trace(
 def test_a_pooling_request_has_no_number_of_choices_under_vllms_key_either(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_tracing.init_tracer, "asked", True)
     tracker = RequestTracker()
-    tracker.add(EngineCoreRequest(sampling_params=None), None, 0, None)
+    tracker.add(EngineCoreRequest(sampling_params=None, pooling_params=PoolingParams()), None, 0, None)
     tracker.finish(RequestState(ID), FinishReason.STOP)
     found = attributes(spans()[0])
     assert found["gen_ai.usage.prompt_tokens"] == 3
@@ -522,3 +552,81 @@ def test_the_drain_is_woken_when_the_last_open_request_ends(end: str, monkeypatc
     else:
         tracker.fail(EngineDeadError())
     assert True in woken
+
+
+def test_times_between_tokens_are_told_as_mean_and_maximum(clock: dict[str, int]) -> None:
+    tracker = RequestTracker()
+    tracker.add(EngineCoreRequest(), None, 0, None)
+    for pause, tokens in ((0, 1), (1, 1), (4, 2), (1, 1), (9, 0)):  # s, tokens of an output; speculation gives several
+        clock["mono"] += pause * 10**9
+        tracker.tokens([EngineCoreOutput(ID, [7] * tokens), EngineCoreOutput("of another process", [1])])
+    tracker.finish(state(tokens=5), FinishReason.LENGTH)
+    found = attributes(spans()[0])
+    assert found["vllm.request.inter_token_latency.mean"] == 1.5
+    assert found["vllm.request.inter_token_latency.max"] == 4.0
+    assert tracker.sampled == {}
+
+
+def test_a_single_token_has_no_time_between_tokens(clock: dict[str, int]) -> None:
+    tracker = RequestTracker()
+    tracker.add(EngineCoreRequest(), None, 0, None)
+    tracker.tokens([EngineCoreOutput(ID, [1])])
+    tracker.finish(state(tokens=1), FinishReason.STOP)
+    assert [key for key in attributes(spans()[0]) if "inter_token" in key] == []
+
+
+def test_the_choices_of_a_request_are_told_together(clock: dict[str, int]) -> None:
+    tracker = RequestTracker()
+    first, second = add_choices(tracker, 2)
+    for pause in (0, 2, 1):
+        clock["mono"] += pause * 10**9
+        tracker.tokens([EngineCoreOutput(first, [1])])
+    tracker.tokens([EngineCoreOutput(second, [1])])
+    clock["mono"] += 6 * 10**9
+    tracker.tokens([EngineCoreOutput(second, [1])])
+    for request_id, cached, preemptions in ((first, 4, 1), (second, 9, 2)):
+        ended = state(request_id, stats=RequestStateStats(num_preemptions=preemptions))
+        ended.num_cached_tokens = cached
+        tracker.finish(ended, FinishReason.LENGTH)
+    found = attributes(spans()[0])
+    assert found["vllm.request.inter_token_latency.mean"] == 3.0
+    assert found["vllm.request.inter_token_latency.max"] == 6.0
+    assert found["vllm.request.preemptions"] == 3
+    assert found["gen_ai.usage.cache_read.input_tokens"] == 4  # the second finds what the first has computed
+
+
+def test_a_request_that_is_not_sampled_is_not_timed() -> None:
+    recorder.set_traces(True, lambda *_: False)
+    tracker = RequestTracker()
+    tracker.add(EngineCoreRequest(), None, 0, None)
+    assert (tracker.sampled, tracker.waiting) == ({}, {ID})
+
+
+def test_an_aborted_request_says_what_it_has_generated(clock: dict[str, int]) -> None:
+    tracker = RequestTracker()
+    tracker.add(EngineCoreRequest(), None, 0, None)
+    tracker.tokens([EngineCoreOutput(ID, [1])])
+    tracker.tokens([EngineCoreOutput(ID, [1, 2])])
+    tracker.abort([ID])
+    found = attributes(spans()[0])
+    assert (found["gen_ai.usage.input_tokens"], found["gen_ai.usage.output_tokens"]) == (3, 3)
+    assert (tracker.sampled, tracker.waiting) == ({}, set())
+
+
+def test_without_a_serving_call_the_model_is_that_of_the_engine() -> None:
+    tracker = RequestTracker()
+    tracker.add(EngineCoreRequest(), None, 0, None, "tiny")
+    tracker.finish(state(), FinishReason.STOP)
+    found = attributes(spans()[0])
+    assert (found["gen_ai.request.model"], found["gen_ai.response.model"]) == ("tiny", "tiny")
+    assert "vllm.lora.name" not in found
+
+
+def test_an_adapter_is_the_model_that_answers() -> None:
+    tracker = RequestTracker()
+    tracker.add(EngineCoreRequest(lora_request=SimpleNamespace(lora_name="words")), None, 0, None, "tiny")
+    tracker.finish(state(), FinishReason.STOP)
+    found = attributes(spans()[0])
+    assert (found["vllm.lora.name"], found["gen_ai.response.model"], found["gen_ai.request.model"]) == (
+        "words", "words", "tiny",
+    )  # fmt: skip

@@ -76,6 +76,19 @@ def test_a_request_that_raises_is_a_span_with_the_exception() -> None:
     assert span[1] <= span[2]
 
 
+def test_a_model_that_the_client_made_up_is_bounded_and_in_no_other_text() -> None:
+    async def create(self: Any, request: Any, raw_request: Any) -> None:
+        raise TooLongError(f"there is no {request.model}")
+
+    name = "x" * 100_000
+    with pytest.raises(TooLongError):
+        run(serve(create, SimpleNamespace(model=name), RAW))
+    (span,) = spans()
+    assert attributes(span)["gen_ai.request.model"] == "x" * 256
+    details = dict(span[6].events[0][2])
+    assert (span[6].message, details) == ("TooLongError", {"exception.type": f"{__name__}.TooLongError"})
+
+
 def test_the_exception_handler_of_another_task_does_not_report_it_again() -> None:
     async def create(self: Any, request: Any, raw_request: Any = None) -> None:
         raise TooLongError("too long")
@@ -232,7 +245,7 @@ def test_a_fault_of_ours_reaches_neither_the_client_nor_the_log_twice(caplog: py
     handler = Serve("chat")
     with caplog.at_level(logging.WARNING, logger="ascend_opentelemetry"):
         assert [run(serve(create, Hostile(), handler=handler)) for _ in range(3)] == ["answer"] * 3
-    assert [record.message for record in caplog.records] == ["chat: a request is not recorded"]
+    assert [record.message for record in caplog.records] == ["a call of a serving function is not recorded"]
 
 
 def test_a_sampler_that_raises_does_not_hide_the_error_of_the_request() -> None:
@@ -254,3 +267,33 @@ def test_without_tracing_the_function_is_only_called() -> None:
 
     recorder.set_traces(False)
     assert run(serve(create, REQUEST)) is None
+
+
+def test_a_serving_function_that_calls_the_one_of_its_base_class_is_one_request() -> None:
+    async def base(self: Any, request: Any, raw_request: Any = None) -> None:
+        scope = current_scope()
+        assert scope is not None
+        seen.append(scope.operation)
+        raise TooLongError("too long")
+
+    async def create(self: Any, request: Any, raw_request: Any = None) -> None:
+        await serve(base, request, raw_request, handler=Serve("pooling"))
+
+    seen: list[str] = []
+    with pytest.raises(TooLongError):
+        run(serve(create, REQUEST, RAW, handler=Serve("score")))
+    assert seen == ["score"]
+    assert [attributes(span)["gen_ai.operation.name"] for span in spans()] == ["score"]
+
+
+def test_the_operation_may_depend_on_the_request() -> None:
+    async def create(self: Any, request: Any, raw_request: Any = None) -> None:
+        raise TooLongError("too long")
+
+    for request in (SimpleNamespace(kind="score", stream=True), SimpleNamespace(kind="rerank")):
+        with pytest.raises(TooLongError):
+            run(serve(create, request, handler=Serve(lambda serving, request: request.kind)))
+    first, second = map(attributes, spans())
+    assert (first["gen_ai.operation.name"], second["gen_ai.operation.name"]) == ("score", "rerank")
+    assert first["gen_ai.request.stream"] is True
+    assert "gen_ai.request.stream" not in second

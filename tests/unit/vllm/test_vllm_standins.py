@@ -12,7 +12,7 @@ from typing import Any
 from ascend_opentelemetry import vllm
 from ascend_opentelemetry.hooks import wrap
 from ascend_opentelemetry.recorder import Record, RecordType, recorder
-from ascend_opentelemetry.vllm import _output_processor, _ranks, _requests, _scheduler, _step_types, _worker
+from ascend_opentelemetry.vllm import _output_processor, _ranks, _requests, _scheduler, _serving, _step_types, _worker
 
 TRACE_ID, SPAN_ID = 0xABCDEF, 0x1234
 TRACEPARENT = f"00-{TRACE_ID:032x}-{SPAN_ID:016x}-01"
@@ -32,6 +32,20 @@ class SamplingParams:
     top_p: float = 0.9
     max_tokens: int | None = 16
     n: int = 1
+    top_k: int = 0
+    seed: int | None = None
+    stop: str | list[str] | None = None
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    min_p: float = 0.0
+    structured_outputs: Any = None
+    extra_args: dict[str, Any] | None = None
+
+
+@dataclass
+class PoolingParams:
+    dimensions: int | None = None
 
 
 @dataclass
@@ -42,6 +56,8 @@ class EngineCoreRequest:
     sampling_params: SamplingParams | None = field(default_factory=SamplingParams)
     arrival_time: float = 1_700_000_000.0
     trace_headers: dict[str, str] | None = None
+    pooling_params: PoolingParams | None = None
+    lora_request: Any = None
 
 
 @dataclass
@@ -61,6 +77,7 @@ class RequestStateStats:
     scheduled_ts: float = 100.25
     first_token_ts: float = 101.0
     last_token_ts: float = 103.0
+    num_preemptions: int = 0
 
 
 @dataclass
@@ -69,6 +86,7 @@ class RequestState:
     prompt_len: int = 3
     detokenizer: Detokenizer | None = None
     stats: RequestStateStats | None = None
+    num_cached_tokens: int = 0
 
 
 class FinishReason(Enum):
@@ -100,7 +118,6 @@ class Request:
     num_prompt_tokens: int = 4
     num_output_tokens: int = 0
     num_computed_tokens: int = 0
-    num_cached_tokens: int = 0
     num_preemptions: int = 0
     num_tokens: int = 4
     status: RequestStatus = RequestStatus.FINISHED_STOPPED
@@ -128,6 +145,7 @@ class SchedulerOutput:
     scheduled_cached_reqs: CachedRequestData = field(default_factory=CachedRequestData)
     num_scheduled_tokens: dict[str, int] = field(default_factory=dict)
     finished_req_ids: set[str] = field(default_factory=set)
+    scheduled_spec_decode_tokens: dict[str, list[int]] = field(default_factory=dict)
 
     @property
     def total_num_scheduled_tokens(self) -> int:
@@ -231,6 +249,7 @@ def _reset() -> None:
     _step_types.expander.__init__()
     _worker.current.depth, _worker.current.ids, _worker.current.scheduled = 0, None, {}
     _output_processor._call.set(None)
+    _serving._scope.set(None)
 
 
 def spans(name: str | None = None) -> list[Record]:

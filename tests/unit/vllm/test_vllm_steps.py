@@ -26,10 +26,11 @@ from test_vllm_standins import (
 )
 
 from ascend_opentelemetry.recorder import SAMPLED, STATUS_ERROR, RecordSpan, recorder
-from ascend_opentelemetry.vllm import _steps
+from ascend_opentelemetry.vllm import _lifecycle, _steps
+from ascend_opentelemetry.vllm._phase_spans import MAX_LINKS
 from ascend_opentelemetry.vllm._scheduler import tracker
 from ascend_opentelemetry.vllm._step_types import expander
-from ascend_opentelemetry.vllm._steps import MAX_LINKS, STEP_ATTRIBUTE
+from ascend_opentelemetry.vllm._steps import STEP_ATTRIBUTE
 
 SCHEDULE, EXECUTE, UPDATE = _steps.Schedule(), _steps.ExecuteModel(), _steps.UpdateFromOutput()
 
@@ -105,15 +106,17 @@ def test_a_step_is_a_trace_with_three_children(scheduler: Scheduler) -> None:
         "vllm.step.scheduled_tokens": 4,
         "vllm.step.new_requests": 1,
         "vllm.step.preempted_requests": 0,
+        "vllm.step.resumed_requests": 0,
         "vllm.step.running_requests": 1,
         "vllm.step.waiting_requests": 2,
         "vllm.kv_cache.blocks.used": 3,
+        "vllm.kv_cache.blocks.free": 97,
         "vllm.kv_cache.blocks.total": 100,
     }
     assert all(root[1] <= child[1] <= child[2] <= root[2] for child in spans())
     phases = tracker.phases.requests["a"]
     assert root[6].links == [(TRACE_ID, phases.prefill_id, (("vllm.request.phase", "prefill"),))]
-    assert phases.first_step == (step[0], step[1], (("vllm.step.position", "first"),))
+    assert phases.prefill_steps.ids == [(step[0], step[1])]
 
 
 def test_the_native_rows_of_a_step(scheduler: Scheduler) -> None:
@@ -171,7 +174,16 @@ def test_a_resumption_is_an_event_of_the_phase(scheduler: Scheduler) -> None:
     running(scheduler, "r")
     whole_step(scheduler, output({"r": 4}, new={"r": 4}))
     whole_step(scheduler, output({"r": 5}, computed={"r": 0}, resumed=("r",)))
-    assert [event[0] for event in tracker.phases.requests["r"].events] == ["resumed"]
+    assert [event[0] for event in tracker.phases.requests["r"].events] == ["scheduled", "resumed"]
+
+
+def test_a_prompt_resumes_behind_what_the_prefix_cache_kept(scheduler: Scheduler) -> None:
+    running(scheduler, "r")
+    whole_step(scheduler, output({"r": 4}, new={"r": 8}))
+    scheduler.requests["r"].num_prompt_tokens = 8
+    tracker.phases.preempted(scheduler.requests["r"])
+    whole_step(scheduler, output({"r": 4}, computed={"r": 4}, resumed=("r",)))
+    assert (tracker.phases.requests["r"].chunks, tracker.phases.requests["r"].left) == (2, 0)
 
 
 @pytest.mark.parametrize("done", [False, True])
@@ -241,7 +253,8 @@ def test_an_exception_of_the_update_is_that_of_its_span(scheduler: Scheduler) ->
     with pytest.raises(AssertionError):
         call(UPDATE, fail, scheduler, scheduler_output=out, model_runner_output="output")
     assert spans("update_from_output")[0][6].status == STATUS_ERROR
-    assert len(spans("engine.step")) == 1
+    (step,) = spans("engine.step")
+    assert (step[6].status, step[6].message) == (STATUS_ERROR, "AssertionError")
     assert tracker.steps == {}
 
 
@@ -497,3 +510,86 @@ def test_a_wall_clock_that_is_set_in_a_step_leaves_its_parts_within_it(
     (root,) = spans("engine.step")
     assert [span[0].name for span in spans() if not root[1] <= span[1] <= span[2] <= root[2]] == []
     assert root[2] - root[1] < 10**9
+
+
+def test_a_schedule_that_calls_the_one_of_its_base_class_is_one_step(scheduler: Scheduler) -> None:
+    running(scheduler, "a")
+    out = output({"a": 4}, new={"a": 4})
+    call(SCHEDULE, lambda self: schedule(self, out), scheduler)
+    update(scheduler, out)
+    schedule(scheduler, following := output({"a": 1}, computed={"a": 4}))
+    update(scheduler, following)
+    assert [len(spans(name)) for name in ("batchFrameworkProcessing", "engine.step")] == [2, 2]
+
+
+def test_a_schedule_that_raises_does_not_hide_the_next_one(scheduler: Scheduler) -> None:
+    def broken(self: Scheduler) -> None:
+        raise RuntimeError("no blocks")
+
+    with pytest.raises(RuntimeError):
+        call(SCHEDULE, broken, scheduler)
+    whole_step(scheduler, output({"a": 4}, new={"a": 4}))
+    assert len(spans("engine.step")) == 1
+
+
+def drafted(scheduler: Scheduler, tokens: dict[str, list[int]], **fields: Any) -> dict[str, Any]:
+    """Attributes of a step that verifies two drafts for ``a`` and three for ``b``."""
+    out = output({"a": 3, "b": 4}, computed={"a": 4, "b": 4})
+    out.scheduled_spec_decode_tokens = {"a": [7, 8], "b": [7, 8, 9], "c": []}
+    for name, value in fields.items():
+        setattr(out, name, value)
+    execute(schedule(scheduler, out))
+    results = SimpleNamespace(
+        sampled_token_ids=list(tokens.values()), req_id_to_index={name: index for index, name in enumerate(tokens)}
+    )
+    call(UPDATE, lambda self, scheduler_output, model_runner_output: None, scheduler, out, results)
+    return attributes(spans("engine.step")[-1])
+
+
+def test_drafts_are_counted_on_the_step_and_for_its_requests(scheduler: Scheduler) -> None:
+    running(scheduler, "a")
+    found = drafted(scheduler, {"b": [1, 2], "a": [1, 2, 3]})
+    assert (found["vllm.spec_decode.drafted_tokens"], found["vllm.spec_decode.accepted_tokens"]) == (5, 3)
+    phases = tracker.phases.requests["a"]
+    assert (phases.drafted, phases.accepted) == (2, 2)
+
+
+def test_drafts_that_were_not_verified_do_not_count(scheduler: Scheduler) -> None:
+    found = drafted(scheduler, {"a": [], "b": [1]}, num_invalid_spec_tokens={"b": 1})
+    assert (found["vllm.spec_decode.drafted_tokens"], found["vllm.spec_decode.accepted_tokens"]) == (2, 0)
+    assert "vllm.spec_decode.drafted_tokens" not in drafted(scheduler, {})  # all of them were aborted
+
+
+def test_drafts_are_not_counted_where_nobody_is_told(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: list[Any] = []
+    monkeypatch.setattr(_steps, "count_drafts", lambda *args: counted.append(args))
+    monkeypatch.setattr(recorder, "sample_step", lambda: False)
+    out = output({"a": 3}, computed={"a": 4})
+    out.scheduled_spec_decode_tokens = {"a": [7, 8]}
+    whole_step(scheduler, out)
+    assert counted == []
+    running(scheduler, "a")  # a traced request tells it
+    whole_step(scheduler, out)
+    assert len(counted) == 1
+
+
+def test_a_step_without_drafts_says_nothing_of_them(scheduler: Scheduler) -> None:
+    whole_step(scheduler, output({"a": 4}, new={"a": 4}))
+    assert "vllm.spec_decode.drafted_tokens" not in attributes(spans("engine.step")[0])
+
+
+def test_steps_that_are_open_when_the_engine_stops_have_failed(scheduler: Scheduler) -> None:
+    running(scheduler, "a")
+    out = schedule(scheduler, output({"a": 4}, new={"a": 4}))
+    with pytest.raises(RuntimeError):
+        execute(out, RuntimeError("out of memory"))
+    engine = SimpleNamespace(scheduler=scheduler)
+    for _ in range(2):
+        call(_lifecycle.EngineShutdown(), lambda self: None, engine)
+    (step,) = spans("engine.step")
+    assert step[4] == getattr(out, STEP_ATTRIBUTE)
+    assert (step[6].status, step[6].message, len(step[6].links)) == (STATUS_ERROR, "the engine stopped", 1)
+    (execution,) = spans("modelExec")
+    assert execution[4][2] == step[4][1]
+    assert execution[6].status == STATUS_ERROR
+    assert tracker.steps == {}

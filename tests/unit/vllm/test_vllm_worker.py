@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from types import SimpleNamespace
@@ -23,8 +24,10 @@ from test_vllm_standins import (
 )
 
 from ascend_opentelemetry.hooks import wrap
-from ascend_opentelemetry.recorder import SAMPLED, STATUS_ERROR, recorder
+from ascend_opentelemetry.recorder import SAMPLED, STATUS_ERROR, forwards, recorder
 from ascend_opentelemetry.vllm import _worker
+from ascend_opentelemetry.vllm._device_time import device_time
+from ascend_opentelemetry.vllm._lifecycle import WorkerShutdown
 from ascend_opentelemetry.vllm._steps import STEP_ATTRIBUTE
 from ascend_opentelemetry.vllm._worker import current
 
@@ -45,7 +48,7 @@ class ModelRunner:
         self._body = body or (lambda: None)
 
     def execute_model(self, out: SchedulerOutput, **kwargs: Any) -> Any:
-        return call(RUNNER, lambda self, scheduler_output, intermediate=None: self._body(), self, out, **kwargs)
+        return call(RUNNER, lambda self, scheduler_output, dummy_run=False: self._body(), self, out, **kwargs)
 
     def sample_tokens(self) -> Any:
         return call(SAMPLE, lambda self, grammar_output: self._body(), self, None)
@@ -76,11 +79,38 @@ def test_a_step_of_the_runner_is_a_child_of_the_engines_step() -> None:
         "vllm.data_parallel.rank": 0,
         "vllm.tensor_parallel.rank": 1,
         "vllm.pipeline_parallel.rank": 2,
+        "vllm.time.kind": "host",
     }
-    assert attributes(sample) == {}
+    assert attributes(sample) == {"vllm.time.kind": "host"}
     assert rows() == [("modelRunnerExec", "Execute", {"type": 2, "rid": [{"rid": "a"}, {"rid": "b"}]})]
     assert current.depth == 0
     assert recorder.meta["dpRankId"] == "0"
+
+
+def test_traced_forwards_are_told_while_they_happen_and_remembered(monkeypatch) -> None:
+    class Watcher:
+        def __init__(self) -> None:
+            self.told: list[Any] = []
+
+        def begin(self, span_id: int) -> None:
+            self.told.append(span_id)
+
+        def end(self) -> None:
+            self.told.append("end")
+
+    watcher = Watcher()
+    monkeypatch.setattr(forwards, "watcher", watcher)
+    begin = time.time_ns()
+    runner = ModelRunner(lambda: watcher.told.append("runs"))
+    runner.execute_model(traced(output({"a": 4})))
+    runner.execute_model(output({"a": 4}))
+    runner.execute_model(traced(output({"a": 4})), dummy_run=True)
+    runner.sample_tokens()
+    (span,) = [span for span in spans() if span[0] is _worker.RUNNER_TYPE]
+    assert watcher.told == [span[4][1], "runs", "end", "runs", "runs", "runs"]
+    (forward,) = forwards.ended_after(begin)
+    assert forward == (span[1], span[2], span[4])
+    assert forwards.ended_after(span[2]) == []
 
 
 def test_every_rank_has_a_span_of_its_own_below_the_step() -> None:
@@ -173,7 +203,7 @@ def test_the_phases_that_vllm_marks_are_children_of_the_runners_span(name: str) 
     assert (forward[0].name, forward[0].domain, forward[4][0], forward[4][2]) == (
         "forward", "Execute", TRACE_ID, runner[4][1],
     )  # fmt: skip
-    assert attributes(forward) == {}
+    assert attributes(forward) == {"vllm.time.kind": "host"}
     assert forward[6].attributes == (("mine", 1),)
     assert runner[1] <= forward[1] <= forward[2] <= runner[2]
     assert rows("forward") == [("forward", "Execute", {"type": 2, "rid": ["a", "b"]})]
@@ -253,3 +283,65 @@ def test_a_phase_outside_of_a_step_is_no_trace_of_its_own() -> None:
         assert entered == "forward"
     assert spans() == []
     assert [row[0] for row in rows()] == ["forward"]
+
+
+def test_a_warm_up_is_no_step() -> None:
+    def body() -> None:
+        with record_function("forward"):
+            pass
+
+    ModelRunner(body).execute_model(output({"warm": 8}), dummy_run=True)
+    assert list(recorder.queue) == []
+    assert current.depth == 0
+
+
+def test_a_traced_span_waits_for_the_device_where_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[str] = []
+    monkeypatch.setattr(device_time, "asked", True)
+    monkeypatch.setattr(device_time, "_synchronize", lambda: waits.append("waited"))
+
+    def body() -> None:
+        with record_function("forward"):
+            pass
+
+    ModelRunner(body).execute_model(output({"a": 1}))
+    assert waits == []
+    ModelRunner(body).execute_model(traced(output({"a": 1})))
+    assert waits == ["waited"] * 2
+    assert {attributes(span)["vllm.time.kind"] for span in spans()} == {"device"}
+
+
+class Watcher:
+    """Notes what it is told, and when."""
+
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+
+    def step(self, scheduled: bool) -> None:
+        self.told.append((scheduled, len(spans())))
+
+    def end(self) -> None:
+        self.told.append("end")
+
+
+def test_who_watches_the_steps_is_told_before_each_of_them() -> None:
+    watcher = Watcher()
+    recorder.watch_steps(watcher)
+    runner = ModelRunner()
+    runner.execute_model(traced(output({"a": 4})))
+    runner.execute_model(output({}))
+    runner.execute_model(output({"a": 1}), dummy_run=True)
+    call(WorkerShutdown(), lambda self: None, object())
+    recorder.watch_steps(None)
+    runner.execute_model(output({"a": 1}))
+    assert watcher.told == [(True, 0), (False, 1), (False, 1), "end"]
+
+
+def test_steps_are_told_of_although_nothing_else_is_recorded() -> None:
+    recorder.set_traces(False)
+    recorder.set_native(None)
+    assert not RUNNER.switch.on
+    recorder.watch_steps(Watcher())
+    assert RUNNER.switch.on
+    recorder.watch_steps(None)
+    assert not RUNNER.switch.on
