@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Collection
 from typing import Any
 
@@ -12,6 +13,7 @@ from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 
 from ascend_opentelemetry import _symbol_hooks
 from ascend_opentelemetry._provider_watch import ProviderWatch
+from ascend_opentelemetry._role import is_helper
 from ascend_opentelemetry._runtime import as_sampler, as_scope_switch, as_trace_ids, runtime
 from ascend_opentelemetry.hooks import Installer, switched_off
 from ascend_opentelemetry.recorder import recorder
@@ -23,8 +25,8 @@ class VLLMInstrumentor(BaseInstrumentor):
     """Hooks vLLM in this process, without importing it.
 
     ``VLLMInstrumentor().instrument()`` in code; ``opentelemetry-instrument`` does it by itself. Options:
-    ``symbols`` (path of a symbols file) and ``tracer_provider`` (the global one is the default). ``meter_provider`` and
-    ``logger_provider`` are accepted; nothing is measured or logged through them.
+    ``symbols`` (path of a symbols file), ``tracer_provider`` and ``meter_provider`` (the global ones are the default).
+    ``logger_provider`` is accepted; nothing is logged through it.
     """
 
     _installer: Installer | None = None
@@ -34,25 +36,30 @@ class VLLMInstrumentor(BaseInstrumentor):
         return ()  # each symbol has version bounds of its own
 
     def _instrument(self, **kwargs: Any) -> None:
+        if is_helper():  # another distribution instruments every process
+            return
         symbols: str | os.PathLike[str] | None = kwargs.get("symbols")
         try:
             if not self._bridge(kwargs.get("tracer_provider")) and not runtime.has_traces:
                 # a program may set up the SDK, or add its processor, later
                 runtime.watch = ProviderWatch(lambda: self._bridge(kwargs.get("tracer_provider")))
+            runtime.set_meter_provider(kwargs.get("meter_provider"))
             runtime.start()
             self._installer = installer = Installer()
+            hooks = _symbol_hooks.install(self._installer, symbols)
             runtime.hooks = lambda: {
-                "installed": installer.installed,
-                "left_out": installer.left_out,
+                "installed": list((Counter(installer.installed) - Counter(hooks.passing())).elements()),
+                "left_out": list((Counter(installer.left_out) - Counter(hooks.passing())).elements()),
                 "switched_off": switched_off,
             }
-            runtime.before_window = _symbol_hooks.install(self._installer, symbols).update
+            runtime.before_window, runtime.domains = hooks.update, hooks.domains
+            runtime.check_filter()
         except Exception:  # serving must start without us
             _logger.exception("vLLM is not instrumented")
 
     def _uninstrument(self, **kwargs: Any) -> None:  # noqa: ARG002
         if self._installer is not None:
-            runtime.before_window = None
+            runtime.before_window = runtime.domains = None
             _symbol_hooks.uninstall(self._installer)
             self._installer = None
         if runtime.has_traces and not self._bridged:

@@ -10,18 +10,30 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry.trace import SpanContext
 
-from ascend_opentelemetry._sources import Sources
+from ascend_opentelemetry._measuring import Measuring
+from ascend_opentelemetry._sources import HeldBack, Sources
 from ascend_opentelemetry.environment_variables import OTEL_PYTHON_VLLM_STEP_SAMPLE_RATIO, SERVICE_PROF_CONFIG_PATH
-from ascend_opentelemetry.native import NativeSink, ProfileConfig, ProfileSession
+from ascend_opentelemetry.host import HostSource
+from ascend_opentelemetry.metrics import MetricsSink
+from ascend_opentelemetry.native import NativeSink, ProfileConfig, ProfileSession, filter_problem
+from ascend_opentelemetry.native import choose as choose_native
+from ascend_opentelemetry.npu._aclprof import AclprofSource
+from ascend_opentelemetry.npu._allocator import AllocatorSource
+from ascend_opentelemetry.npu._dcmi_source import DcmiSource
+from ascend_opentelemetry.npu._mspti_source import MsptiSource
+from ascend_opentelemetry.npu._torch_source import TorchSource
 from ascend_opentelemetry.recorder import RootSampler, Sink, Source, SourceWindow, recorder
 from ascend_opentelemetry.recorder._peers import SERVICE_VARIABLE
 from ascend_opentelemetry.status import ExporterStatus, Exporting, StatusSink, describe_native, mode_of
 from ascend_opentelemetry.version import __version__
+
+if TYPE_CHECKING:
+    from opentelemetry.metrics import MeterProvider
 
 _logger = logging.getLogger(__name__)
 
@@ -49,7 +61,12 @@ class Runtime:
         self.hooks: Callable[[], Mapping[str, list[str]]] | None = None
         #: Called by the drain's thread each time before a native window opens.
         self.before_window: Callable[[], None] | None = None
+        #: Gives the domains that native rows can have; None before vLLM is hooked.
+        self.domains: Callable[[], Collection[str]] | None = None
+        self._filter_problems: set[str] = set()
         self._sources = Sources(())
+        self.measuring = Measuring()
+        self._metrics: MetricsSink | None = None
         #: This process if it is the first of its service.
         self._leader: int | None = None
 
@@ -86,6 +103,12 @@ class Runtime:
         else:
             self.start()
 
+    def set_meter_provider(self, provider: MeterProvider | None) -> None:
+        """Measure by the instruments of this provider, or of the global one (None)."""
+        self.measuring.given = provider
+        if self._metrics is not None:
+            self._metrics.look()
+
     def start(self) -> None:
         """Start the drain; further calls do nothing."""
         if self.started:
@@ -93,17 +116,24 @@ class Runtime:
         self.started = True
         self._native = None
         self._status = StatusSink(self._describe)
-        if SERVICE_VARIABLE not in os.environ:
+        if ProfileSession.join().is_owner:
             self._leader = os.getpid()
         self._sources = Sources(_make_sources())
-        self._sources.start(leader=self._leader == os.getpid())
-        if path := os.environ.get(SERVICE_PROF_CONFIG_PATH):
+        choice = choose_native(os.environ)
+        if os.environ.get(SERVICE_PROF_CONFIG_PATH):
             show_messages()
-            self._native = NativeSink(path, on_change=self._on_change)
+        if self._leader == os.getpid():
+            for message in choice.messages:
+                _logger.warning("%s", message)
+        if choice.path:
+            self._native = NativeSink(choice.path, on_change=self._on_change)
             for name, value in recorder.meta.items():
                 self._native.set_meta(name, value)
             recorder.on_meta = self._native.set_meta
+        self._metrics = self.measuring.make_sink(self._lost)
+        self._metrics.look()
         self._start_sinks()
+        self._sources.start(leader=self._leader == os.getpid())
         atexit.register(self._exit)
         # a child of multiprocessing leaves by os._exit, which runs its finalizers and no atexit handlers
         self._finalize()
@@ -118,11 +148,24 @@ class Runtime:
         if config is not None:
             folder = ProfileSession.join().date_folder(config.prof_dir)
             self._sources.set_window(SourceWindow(config, folder, time.time_ns()))
+            self.check_filter()
+
+    def check_filter(self) -> None:
+        """Warn, once a service, of a ``domain`` filter of the open window that selects nothing."""
+        window = recorder.native
+        if window is None or self.domains is None or self._leader != os.getpid():
+            return
+        problem = filter_problem(window.domain, self.domains())
+        if problem is not None and problem not in self._filter_problems:
+            self._filter_problems.add(problem)
+            _logger.warning("%s: %s", os.environ.get(SERVICE_PROF_CONFIG_PATH), problem)
 
     def _start_sinks(self) -> None:
         sinks: list[Sink] = [self._native] if self._native is not None else []
         watching = [] if self.watch is None or self.has_traces else [self.watch]
-        recorder.start([*sinks, *self._trace_sinks, *watching, self._sources, self._status])
+        metrics = [self._metrics] if self._metrics is not None else []
+        held_back = HeldBack(self._sources)
+        recorder.start([held_back, *sinks, *self._trace_sinks, *watching, *metrics, self._sources, self._status])
         recorder.set_traces(
             self.has_traces,
             self._sampler,
@@ -143,6 +186,19 @@ class Runtime:
             "native": describe_native(self._native.state()) if self._native is not None else None,
         }
 
+    def _lost(self) -> dict[str, dict[str, int]]:
+        """Lost records by component and reason."""
+        lost = {"recorder": {"queue_full": recorder.dropped}}
+        if self._native is not None:
+            lost["native_sink"] = self._native.state().dropped
+        for exporter in self._exporters:
+            reasons = lost.setdefault("span_exporter", {})
+            for reason, spans in list(exporter.sink.dropped.items()):  # the drain counts on
+                reasons[reason] = reasons.get(reason, 0) + spans
+        for sink, records in list(recorder.lost.items()):
+            lost.setdefault("sink", {})[sink] = records
+        return lost
+
     def _finalize(self) -> None:
         multiprocessing.util.Finalize(None, self._exit, exitpriority=100)
 
@@ -154,6 +210,7 @@ class Runtime:
                 if signal.getsignal(number) is not signal.SIG_IGN:
                     signal.signal(number, signal.SIG_DFL)
         self.shutdown()
+        self.measuring.shutdown()
 
     def shutdown(self) -> None:
         """Flush and end the sinks, which are forgotten; hooks record no more."""
@@ -161,14 +218,14 @@ class Runtime:
             self.started = False
             self._sources.shutdown(SOURCES_SECONDS)  # their last records go the way of all others
             recorder.shutdown()
-            self._trace_sinks, self._exporters, self.watch = [], [], None
+            self._trace_sinks, self._exporters, self.watch, self._metrics = [], [], None, None
             recorder.on_meta = None
             atexit.unregister(self._exit)
 
 
 def _make_sources() -> list[Source]:
     """All sources; each finds out for itself whether it has anything to read here."""
-    return []
+    return [HostSource(), DcmiSource(), AllocatorSource(), AclprofSource(), MsptiSource(), TorchSource()]
 
 
 def show_messages() -> None:

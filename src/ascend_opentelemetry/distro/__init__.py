@@ -2,9 +2,9 @@
 
 from typing import TYPE_CHECKING, Any
 
+from ascend_opentelemetry._role import NoConfigurator, is_helper
 from ascend_opentelemetry.distro._distro import AscendDistro
 from ascend_opentelemetry.distro._plugin import vllm_plugin
-from ascend_opentelemetry.distro._role import NoConfigurator, is_helper
 
 if TYPE_CHECKING:
     from ascend_opentelemetry.distro._configurator import AscendConfigurator

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.environment_variables import OTEL_PYTHON_ID_GENERATOR
 from opentelemetry.sdk._configuration import _OTelSDKConfigurator
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 
-from ascend_opentelemetry.distro import _declarative
-from ascend_opentelemetry.distro._role import is_helper
+from ascend_opentelemetry._role import is_helper
+from ascend_opentelemetry.distro import _declarative, _resource
+from ascend_opentelemetry.distro._prometheus import choose_port
+from ascend_opentelemetry.distro._quiet import quiet_exporters
 from ascend_opentelemetry.recorder import getrandbits
-from ascend_opentelemetry.version import __version__
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
@@ -42,6 +44,7 @@ class AscendConfigurator(_OTelSDKConfigurator):
     def _configure(self, **kwargs: Any) -> None:
         if is_helper():
             return
+        quiet_exporters()
         if _declarative.is_used():
             _declarative.configure(OwnIdGenerator)
             return
@@ -60,17 +63,16 @@ class AscendConfigurator(_OTelSDKConfigurator):
                 return SpanProcessor()
             return RecordSpanProcessor(recorder.emit, recorder.flush, runtime.shutdown)
 
-        attributes = {
-            "telemetry.distro.name": "ascend-opentelemetry",
-            "telemetry.distro.version": __version__,
-            "process.pid": os.getpid(),
-        }
+        _resource.choose_detectors()
+        choose_port()
         if os.environ.get(OTEL_PYTHON_ID_GENERATOR, "random").strip() in ("", "random"):
             kwargs.setdefault("id_generator", OwnIdGenerator())
         try:
-            super()._configure(export_span_processor=processor, resource_attributes=attributes, **kwargs)
+            super()._configure(export_span_processor=processor, resource_attributes=_resource.attributes(), **kwargs)
         except Exception as error:  # noqa: BLE001 - what a variable names may be missing or do anything
             _logger.error("the OpenTelemetry SDK cannot do as its variables say: %s", error)
+        _resource.tell_child(_resource.update)
+        runtime.measuring.own()
         provider = trace.get_tracer_provider()
         if exporters and isinstance(provider, TracerProvider) and not provider._disabled:
             try:
@@ -92,8 +94,8 @@ def _export(exporters: list[SpanExporter], provider: TracerProvider) -> None:
         for exporter in exporters
     ]
 
-    def set_resource() -> None:
-        own = Resource({"process.pid": os.getpid()})
+    def set_resource(found: Mapping[str, Any] = {}) -> None:
+        own = Resource({**found, "process.pid": os.getpid()})
         # in a forked child the provider, told first, has a new service.instance.id; its tracers have copies
         if hasattr(provider, "_update_resource"):  # not in SDK 1.41
             provider._update_resource(own)
@@ -102,6 +104,7 @@ def _export(exporters: list[SpanExporter], provider: TracerProvider) -> None:
 
     set_resource()
     os.register_at_fork(after_in_child=set_resource)
+    _resource.tell_child(set_resource)
     own_ids = isinstance(provider.id_generator, OwnIdGenerator)  # hooks make the same ones at less cost
     runtime.add_traces(
         [ForeignProcessors(provider, sinks, scope_enabled)],

@@ -14,11 +14,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from ascend_opentelemetry.environment_variables import (
     OTEL_PYTHON_VLLM_BAGGAGE_KEYS,
+    OTEL_PYTHON_VLLM_DCMI_LIBRARY,
+    OTEL_PYTHON_VLLM_NATIVE,
+    OTEL_PYTHON_VLLM_NPU_METRICS,
+    OTEL_PYTHON_VLLM_NPU_OPERATORS,
     OTEL_PYTHON_VLLM_STEP_SAMPLE_RATIO,
+    OTEL_PYTHON_VLLM_SYNCHRONIZE,
     PROFILING_SYMBOLS_PATH,
     SERVICE_PROF_CONFIG_PATH,
 )
-from ascend_opentelemetry.version import __version__
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
@@ -43,6 +47,23 @@ def _ratio(value: Any) -> str:
     return repr(value)
 
 
+def _flag(value: Any) -> str:
+    if not isinstance(value, bool):
+        raise ValueError("is not true or false")
+    return str(value).lower()
+
+
+def _one_of(*words: str) -> Callable[[Any], str]:
+    def text(value: Any) -> str:
+        if isinstance(value, bool):  # what YAML makes of on and off
+            value = "on" if value else "off"
+        if value not in words:
+            raise ValueError(f"is none of {', '.join(words)}")
+        return str(value)
+
+    return text
+
+
 def _names(value: Any) -> str:
     names: Any = value.split(",") if isinstance(value, str) else value
     if not isinstance(names, list) or not all(isinstance(name, str) and "," not in name for name in names):
@@ -59,9 +80,14 @@ class _Key(NamedTuple):
 
 _KEYS: Mapping[str, _Key] = {
     "native_config": _Key(SERVICE_PROF_CONFIG_PATH, _path),
+    "native": _Key(OTEL_PYTHON_VLLM_NATIVE, _one_of("auto", "on", "off")),
     "symbols": _Key(PROFILING_SYMBOLS_PATH, _path),
     "step_sample_ratio": _Key(OTEL_PYTHON_VLLM_STEP_SAMPLE_RATIO, _ratio),
     "baggage_keys": _Key(OTEL_PYTHON_VLLM_BAGGAGE_KEYS, _names),
+    "synchronize": _Key(OTEL_PYTHON_VLLM_SYNCHRONIZE, _flag),
+    "npu_metrics": _Key(OTEL_PYTHON_VLLM_NPU_METRICS, _one_of("auto", "on", "off")),
+    "npu_operators": _Key(OTEL_PYTHON_VLLM_NPU_OPERATORS, _one_of("off", "mspti", "torch")),
+    "dcmi_library": _Key(OTEL_PYTHON_VLLM_DCMI_LIBRARY, _path),
 }
 
 
@@ -181,9 +207,11 @@ def configure(id_generator: type[RandomIdGenerator]) -> None:
         return
     from opentelemetry import trace
     from opentelemetry.configuration import configure_sdk  # pyright: ignore[reportMissingImports]
-    from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
+
+    from ascend_opentelemetry._runtime import runtime
+    from ascend_opentelemetry.distro import _resource
 
     try:
         configure_sdk(config)
@@ -191,8 +219,8 @@ def configure(id_generator: type[RandomIdGenerator]) -> None:
         _logger.error("%s=%s cannot be used: %s; nothing is exported", OTEL_CONFIG_FILE, path, error)
         return
     provider = trace.get_tracer_provider()
-    if isinstance(provider, TracerProvider):
-        if type(provider.id_generator) is RandomIdGenerator:
-            provider.id_generator = id_generator()
-        name = {"telemetry.distro.name": "ascend-opentelemetry", "telemetry.distro.version": __version__}
-        provider._update_resource(Resource(name))
+    if isinstance(provider, TracerProvider) and type(provider.id_generator) is RandomIdGenerator:
+        provider.id_generator = id_generator()
+    _resource.update({**_resource.distro(), **_resource.service()})
+    _resource.tell_child(_resource.update)
+    runtime.measuring.own()

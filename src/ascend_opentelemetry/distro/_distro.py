@@ -8,7 +8,7 @@ from typing import Any
 from opentelemetry.environment_variables import OTEL_LOGS_EXPORTER, OTEL_METRICS_EXPORTER, OTEL_TRACES_EXPORTER
 from opentelemetry.instrumentation.distro import BaseDistro
 
-from ascend_opentelemetry.distro._role import is_helper
+from ascend_opentelemetry._role import is_helper
 from ascend_opentelemetry.environment_variables import SERVICE_PROF_CONFIG_PATH
 
 OTEL_SERVICE_NAME = "OTEL_SERVICE_NAME"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import re
 from typing import Any
 
 from opentelemetry import trace
@@ -14,6 +15,37 @@ EXCLUDED_URLS = r"^\w+://[^/]*/(?:health|load|metrics|ping|version)/?$"
 
 #: Variables of the user that say which requests are left out; set to nothing they leave out none.
 _VARIABLES = ("OTEL_PYTHON_FASTAPI_EXCLUDED_URLS", "OTEL_PYTHON_EXCLUDED_URLS")
+
+#: Loggers of the SDK's exporters, which repeat a failure with each export, for ever.
+_EXPORTERS = tuple(
+    f"opentelemetry.exporter.otlp.proto.{name}"
+    for name in ("grpc.exporter", "http.metric_exporter", "http._log_exporter")
+)
+
+
+class OncePerCause(logging.Filter):
+    """Lets a message through once a process; numbers in it (delays of retries) make no other message."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno < logging.WARNING:
+            return True
+        cause = re.sub(r"[0-9.]+", "0", record.getMessage())
+        if cause in self._said:
+            return False
+        self._said.add(cause)
+        return True
+
+
+def quiet_exporters() -> None:
+    """Have the exporters of metrics and logs say a failure once: Jaeger, for one, takes neither."""
+    for name in _EXPORTERS:
+        logger = logging.getLogger(name)
+        if not any(isinstance(one, OncePerCause) for one in logger.filters):
+            logger.addFilter(OncePerCause())
 
 
 def fastapi_options() -> dict[str, Any]:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import PurePath
 
-from ascend_opentelemetry.distro._role import _program
+from ascend_opentelemetry._role import program_of
 
 _OPTION = "--otlp-traces-endpoint"
 
@@ -21,7 +21,7 @@ def traces_endpoint(argv: Sequence[str] | None = None) -> str | None:
         The endpoint; None when the option is not given, or the program is not vLLM's.
     """
     arguments = sys.orig_argv if argv is None else argv
-    kind, program = _program(arguments)
+    kind, program = program_of(arguments)
     module = kind == "m" and program.startswith("vllm.entrypoints.")
     script = kind == "" and PurePath(program).name == "vllm"
     if not (module or script):

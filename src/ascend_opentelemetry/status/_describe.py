@@ -29,7 +29,7 @@ class ExporterStatus:
     """
 
     def __init__(self, sink: Exporting) -> None:
-        self._sink = sink
+        self.sink = sink
         self._exported = 0
         self._last_success: float | None = None
         self._last_error: str | None = None
@@ -40,7 +40,7 @@ class ExporterStatus:
         ``last_success`` (s since 1970) is exact to the time between two calls. ``last_error`` is the kind of failure
         of the last attempt, None when that got through: what the endpoint says may hold what was sent.
         """
-        exported, error = self._sink.exported, self._sink.last_error
+        exported, error = self.sink.exported, self.sink.last_error
         if exported < self._exported:  # a forked child counts anew
             self._last_success = None
         if exported > self._exported:
@@ -49,10 +49,10 @@ class ExporterStatus:
             self._last_error = error
         self._exported = exported
         return {
-            "endpoint": self._sink.endpoint,
-            "protocol": self._sink.protocol,
+            "endpoint": self.sink.endpoint,
+            "protocol": self.sink.protocol,
             "exported": exported,
-            "dropped": self._sink.dropped,
+            "dropped": self.sink.dropped,
             "last_success": self._last_success,
             "last_error": self._last_error,
         }

@@ -13,12 +13,19 @@ from ascend_opentelemetry.distro import AscendDistro, _declarative
 from ascend_opentelemetry.distro._declarative import Settings, read
 
 FILE = "/etc/otel.yaml"
-ASCEND = {"native_config": "/c.json", "symbols": "s.yaml", "step_sample_ratio": 0.5, "baggage_keys": ["user", "tier"]}
+ASCEND = {
+    "native_config": "/c.json",
+    "symbols": "s.yaml",
+    "step_sample_ratio": 0.5,
+    "baggage_keys": ["user", "tier"],
+    "synchronize": True,
+}
 VARIABLES = {
     "SERVICE_PROF_CONFIG_PATH": "/c.json",
     "PROFILING_SYMBOLS_PATH": "s.yaml",
     "OTEL_PYTHON_VLLM_STEP_SAMPLE_RATIO": "0.5",
     "OTEL_PYTHON_VLLM_BAGGAGE_KEYS": "user,tier",
+    "OTEL_PYTHON_VLLM_SYNCHRONIZE": "true",
 }
 
 
@@ -54,6 +61,14 @@ def test_instrumentations_that_are_listed(caplog: pytest.LogCaptureFixture) -> N
         ("step_sample_ratio", 0.25, "0.25"),
         ("baggage_keys", "user, tier", "user,tier"),
         ("baggage_keys", [], ""),
+        ("synchronize", False, "false"),
+        ("native", "auto", "auto"),
+        ("native", True, "on"),
+        ("native", False, "off"),
+        ("npu_metrics", True, "on"),
+        ("npu_operators", False, "off"),
+        ("npu_operators", "mspti", "mspti"),
+        ("dcmi_library", "/opt/libdcmi.so", "/opt/libdcmi.so"),
     ],
 )
 def test_values(key: str, value: Any, text: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -77,6 +92,8 @@ def test_null_counts_as_not_set(key: str, caplog: pytest.LogCaptureFixture) -> N
         ("step_sample_ratio", 1.5, "1.5 is no number from 0 to 1"),
         ("step_sample_ratio", True, "True is no number from 0 to 1"),
         ("step_sample_ratio", float("nan"), "nan is no number from 0 to 1"),
+        ("native", "maybe", "'maybe' is none of auto, on, off"),
+        ("npu_operators", True, "True is none of off, mspti, torch"),
         ("baggage_keys", 5, "5 is no list of names"),
         ("baggage_keys", ["a", 5], "['a', 5] is no list of names"),
         ("baggage_keys", ["a,b"], "['a,b'] is no list of names"),
@@ -94,7 +111,7 @@ def test_an_unknown_key_is_named_with_file_and_key(caplog: pytest.LogCaptureFixt
     (said,) = caplog.messages
     assert said == (
         "/etc/otel.yaml: instrumentation/development.python.vllm.ratio is unknown and ignored; "
-        "known are native_config, symbols, step_sample_ratio, baggage_keys"
+        "known are native_config, native, symbols, step_sample_ratio, baggage_keys, synchronize, npu_metrics, npu_operators, dcmi_library"
     )
 
 

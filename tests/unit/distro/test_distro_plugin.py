@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from devtools.server import free_port
+
 PROGRAM = """
 import json, logging, sys
 from opentelemetry import trace
@@ -28,6 +30,7 @@ if on:
         "instrumented": VLLMInstrumentor().is_instrumented_by_opentelemetry,
         "traces": runtime.has_traces,
         "native": recorder.native is not None,
+        "metrics": recorder.metrics_on,
         "drains": [thread.name for thread in threading.enumerate()].count("ascend-otel-drain"),
     }
 print(json.dumps({"loaded": loaded, "on": on, "provider": type(trace.get_tracer_provider()).__name__}))
@@ -75,7 +78,7 @@ def test_native_files_alone_need_no_sdk(tmp_path: Path) -> None:
     found, _ = run(SERVICE_PROF_CONFIG_PATH=str(config))
     assert found == {
         "loaded": ["ascend_opentelemetry._instrumentor"],
-        "on": {"instrumented": True, "traces": False, "native": True, "drains": 1},
+        "on": {"instrumented": True, "traces": False, "native": True, "metrics": False, "drains": 1},
         "provider": "ProxyTracerProvider",
     }
 
@@ -84,14 +87,34 @@ def test_beside_native_files_the_programs_own_provider_gets_spans(tmp_path: Path
     config = tmp_path / "config.json"
     config.write_text(json.dumps({"enable": 1, "prof_dir": str(tmp_path)}))
     found, _ = run(PROVIDER + PROGRAM, SERVICE_PROF_CONFIG_PATH=str(config))
-    assert found["on"] == {"instrumented": True, "traces": True, "native": True, "drains": 1}
+    assert found["on"] == {"instrumented": True, "traces": True, "native": True, "metrics": False, "drains": 1}
 
 
 def test_an_exporter_configures_the_sdk_once() -> None:
     found, errors = run(OTEL_TRACES_EXPORTER="console", OTEL_METRICS_EXPORTER="none", OTEL_LOGS_EXPORTER="none")
-    assert found["on"] == {"instrumented": True, "traces": True, "native": False, "drains": 1}
+    assert found["on"] == {"instrumented": True, "traces": True, "native": False, "metrics": False, "drains": 1}
     assert found["provider"] == "TracerProvider"
     assert errors == ""
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [{"OTEL_METRICS_EXPORTER": "otlp"}, {"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": f"http://127.0.0.1:{free_port()}"}],
+)
+def test_who_names_metrics_alone_gets_metrics_alone(environment: dict[str, str]) -> None:
+    found, _ = run(**environment)
+    assert found["on"] == {"instrumented": True, "traces": False, "native": False, "metrics": True, "drains": 1}
+
+
+def test_metrics_go_to_the_programs_own_provider_where_it_has_one() -> None:
+    own = (
+        "from opentelemetry import metrics; from opentelemetry.sdk.metrics import MeterProvider\n"
+        "from opentelemetry.sdk.metrics.export import InMemoryMetricReader\n"
+        "metrics.set_meter_provider(MeterProvider([InMemoryMetricReader()]))\n"
+    )
+    found, errors = run(own + PROGRAM, OTEL_METRICS_EXPORTER="console")
+    assert found["on"] == {"instrumented": True, "traces": False, "native": False, "metrics": True, "drains": 1}
+    assert (found["provider"], errors) == ("ProxyTracerProvider", "")
 
 
 def test_a_helper_of_vllm_stays_untouched(tmp_path: Path) -> None:
@@ -199,7 +222,7 @@ def test_no_exporter_is_the_last_word(tmp_path: Path) -> None:
 
 def test_what_goes_wrong_is_logged_and_nothing_else() -> None:
     found, errors = run(OTEL_TRACES_EXPORTER="no_such_exporter")
-    assert found["on"] == {"instrumented": True, "traces": False, "native": False, "drains": 1}
+    assert found["on"] == {"instrumented": True, "traces": False, "native": False, "metrics": False, "drains": 1}
     assert errors == (
         "ERROR:ascend_opentelemetry.distro._configurator:the OpenTelemetry SDK cannot do as its variables say: "
         "Requested component 'no_such_exporter' not found in entry point 'opentelemetry_traces_exporter'\n"

@@ -6,6 +6,15 @@ import pytest
 
 from ascend_opentelemetry.distro import is_helper
 
+#: Code of torch 2.13 and of older ones, with the path of a library filled in.
+PROBE = """
+import sys
+if sys.platform != "linux":
+    import torch  # noqa: F401
+from ctypes import cdll
+cdll.LoadLibrary("/tmp/torchinductor_root/c/lib.so")
+"""
+OLD_PROBE = '\nimport torch\nfrom ctypes import cdll\ncdll.LoadLibrary("/tmp/lib.so")\n'
 SPAWNED = "from multiprocessing.spawn import spawn_main; spawn_main(tracker_fd=5, pipe_handle=7)"
 
 
@@ -17,6 +26,8 @@ SPAWNED = "from multiprocessing.spawn import spawn_main; spawn_main(tracker_fd=5
         ["-X", "dev", "-c", "from multiprocessing.resource_tracker import main;main(6)"],
         ["-B", "-Wignore", "-X", "faulthandler", "-c", "from multiprocessing.resource_tracker import main;main(6)"],
         ["-Bc", "from multiprocessing.resource_tracker import main;main(6)"],
+        ["-c", PROBE],
+        ["-c", OLD_PROBE],
         ["-m", "vllm.model_executor.models.registry"],
         ["-mvllm.model_executor.models.registry"],
         ["-m", "torch._inductor.compile_worker"],
@@ -43,6 +54,8 @@ def test_helpers(argv) -> None:
         ["-c", "import torch._inductor.config as config; from vllm import LLM"],
         ["-c", "print('from multiprocessing.resource_tracker import main')"],
         ["-c", "import triton.language"],
+        ["-c", OLD_PROBE + "from vllm import LLM"],
+        ["-c", "print('from ctypes import cdll')"],
         ["-m", "vllm.entrypoints.openai.api_server", "--model", "m"],
         ["-m", "pipeline"],
         ["-m", "torch._inductor.compile_worker_of_mine"],
