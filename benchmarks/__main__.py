@@ -1,6 +1,6 @@
-"""Runs the benchmarks: ``python -m benchmarks [hook|otlp|llm|serve|shutdown|all] [--quick]``; status 1 where a goal is missed.
+"""Runs the benchmarks: ``python -m benchmarks [hook|expressions|otlp|recording|operators|llm|serve|shutdown|all] [--quick]``; status 1 where a goal is missed.
 
-``hook`` and ``otlp`` need the packages of this process only, the others the real vLLM (devtools.vllm_env).
+``hook``, ``expressions``, ``otlp``, ``recording`` and ``operators`` need the packages of this process only, the others the real vLLM (devtools.vllm_env).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import argparse
 import os
 import sys
 
-NAMES = ("hook", "otlp", "llm", "serve", "shutdown")
+NAMES = ("hook", "expressions", "otlp", "recording", "operators", "llm", "serve", "shutdown")
 
 
 def main() -> int:
@@ -28,11 +28,23 @@ def _run(name: str, quick: bool) -> bool:
         from benchmarks import bench_hook
 
         return bench_hook.run(quick)
+    if name == "expressions":
+        from benchmarks import bench_expressions
+
+        return bench_expressions.run(quick)
     if name == "otlp":
         from benchmarks import bench_export, bench_otlp
 
         bench_otlp.bench_encoding(3 if quick else 7)
         return bench_export.run(quick)
+    if name == "recording":
+        from benchmarks import bench_recording
+
+        return bench_recording.run(quick)
+    if name == "operators":
+        from benchmarks import bench_operators
+
+        return bench_operators.run(quick)
     if name == "llm":
         from benchmarks import bench_llm
 

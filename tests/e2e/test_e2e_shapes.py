@@ -6,6 +6,7 @@ What each of them must have recorded is counted by an independent wrapper of the
 from __future__ import annotations
 
 import functools
+import json
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable
@@ -17,6 +18,7 @@ import pytest
 from devtools.otlp_json import Span
 from tests.support.analyzer import run_analyzer
 from tests.support.contract import read_meta, read_rows
+from tests.support.otlp_metrics import Series, last_values
 from tests.support.service import Service
 from tests.support.shapes import SHAPES, STEP_SPANS, ask, assert_complete, assert_one_tree, by_name, ours, running
 
@@ -155,6 +157,58 @@ def test_the_real_analyzer_reads_files_of_several_ranks(served: Served, tmp_path
     service = served("two workers")
     tables = run_analyzer("analyze", service.profile, tmp_path / "out")
     assert len(tables["forward"]) == 2 * len(service.witness("step"))
+
+
+def process_kinds(series: list[Series], name: str) -> set[object]:
+    return {one.resource.get("vllm.process_kind") for one in series if one.name == name}
+
+
+def test_npus_are_measured_by_the_first_process_and_the_allocator_by_the_worker(served: Served) -> None:
+    """Driver and torch_npu are stand-ins: what is shown is the way of their numbers to the sink."""
+    service = served("forked")
+    series = last_values(service.receiver.requests("metrics"))
+    found = {name: [one for one in series if one.name == name] for name in {one.name for one in series}}
+    assert {one.attributes["hw.id"]: one.value for one in found["hw.gpu.memory.usage"]} == {
+        "npu-2": 61234 << 20, "npu-6": 1024 << 20,
+    }  # fmt: skip
+    assert {one.attributes["hw.id"]: one.value for one in found["hw.power"]} == {"npu-2": 297.3, "npu-6": 90.5}
+    hardware = {name for name in found if name.startswith("hw.") or name == "npu.process.memory.usage"}
+    assert len(hardware) == 9
+    for name in hardware:
+        assert process_kinds(series, name) == {"api_server"}, name
+    allocator = {name for name in found if name.startswith("npu.allocator.")}
+    assert len(allocator) == 4
+    for name in allocator:
+        assert process_kinds(series, name) == {"worker"}, name
+    assert {one.attributes["npu.memory.state"]: one.value for one in found["npu.allocator.memory"]} == {
+        "allocated": 1000, "reserved": 4096, "active": 1200, "inactive_split": 400, "requested": 900,
+    }  # fmt: skip
+    # a worker counts its device from 0; the driver knows the number of its chip
+    assert {one.attributes["hw.id"] for one in found["npu.allocator.memory"]} == {"npu-2"}
+
+
+def test_samples_of_memory_and_failed_allocations_are_events(served: Served) -> None:
+    events = Counter(
+        record["eventName"]
+        for request in served("forked").receiver.requests("logs")
+        for resource in request["resourceLogs"]
+        for scope in resource["scopeLogs"]
+        if scope["scope"]["name"] == "ascend_opentelemetry.npu"
+        for record in scope["logRecords"]
+    )
+    assert events["npu.memory.oom"] == 1
+    assert events["npu.memory.sample"] > 20
+
+
+def test_the_real_analyzer_draws_the_memory_of_the_npus(served: Served, tmp_path: Path) -> None:
+    service = served("forked")
+    rows = by_name(service)["npu"]
+    assert {row.pid for row in rows} == {row.pid for row in by_name(service)["httpReq"]}
+    run_analyzer("analyze", service.profile, tmp_path / "out")
+    events = json.loads((tmp_path / "out" / "chrome_tracing.json").read_text())
+    drawn = [event["args"] for event in events if event["name"] == "NPU Usage" and event["ph"] == "C"]
+    assert len(drawn) == len(rows) > 20
+    assert {value for args in drawn for value in args.values()} == {61234, 1024}
 
 
 @slow

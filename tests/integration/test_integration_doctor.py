@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -43,10 +44,19 @@ if __name__ == "__main__":
         ours.send(None)
         process.join()
 '''
-KEYS = ["pid", "start_ticks", "ppid", "role", "versions", "service", "mode", "exporters", "hooks", "records", "native"]
+KEYS = [
+    "pid", "start_ticks", "ppid", "role", "versions", "service", "mode", "exporters", "hooks", "records", "sources",
+    "native",
+]  # fmt: skip
 EXPORTER_KEYS = ["endpoint", "protocol", "exported", "dropped", "last_success", "last_error"]
 METHODS = ("load", "scale", "step", "generate", "start", "fail")
 NATIVE_KEYS = ["config", "enabled", "file", "written", "dropped"]
+
+
+def rows_of(column: str, lines: list[str]) -> list[list[str]]:
+    """Words of the rows of the table whose first column this is."""
+    rows = itertools.dropwhile(lambda line: not line.startswith(f"{column} "), lines)
+    return [line.split() for line in itertools.takewhile(bool, rows)][1:]
 
 
 @pytest.fixture(autouse=True)
@@ -339,12 +349,17 @@ def test_the_status_files_of_a_service(program, receiver, service, run_dir) -> N
         assert listening(status["pid"]) == set()
 
     code, lines = doctor(program)
-    gone = "symbols that do not exist in this version are left out: fake_vllm.engine:Engine.gone"
+    gone = (
+        "symbols that do not exist in this version, or lie in compiled code, are left out: fake_vllm.engine:Engine.gone"
+    )
     assert (code, lines[0]) == (0, f"note: main ({main['pid']}): {gone}")
     assert f"variables     of the running service (pid {main['pid']})" in lines
-    table = [line.split() for line in lines[-3:]]
+    table = rows_of("pid", lines)
     assert [row[:2] for row in table] == [[str(found[role]["pid"]), role] for role in ("main", "EngineCore", "Worker")]
     assert [row[3:8] for row in table] == [["6", "13", "0", "13", "0"]] * 3
+    sources = {row[0]: " ".join(row[1:]) for row in rows_of("source", lines)}
+    assert sources["host"] == "main, EngineCore, Worker usable"
+    assert sources["dcmi"] == "main no libdcmi.so of the Ascend driver, metrics off"
 
     running.end()
     assert list(run_dir.iterdir()) == []
@@ -368,7 +383,7 @@ def test_a_process_that_was_killed_is_forgotten(program, receiver, service, run_
     os.kill(found["Worker"]["pid"], signal.SIGKILL)
     _, lines = doctor(program, "--no-send")
     assert not worker.exists()
-    assert [line.split()[1] for line in lines[-2:]] == ["main", "EngineCore"]
+    assert [row[1] for row in rows_of("pid", lines)] == ["main", "EngineCore"]
 
 
 def test_the_facts_as_json(program, receiver, service) -> None:

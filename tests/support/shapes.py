@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from devtools.otlp_json import Span
+from tests.support import npu_stand_in
 from tests.support.contract import Row, check, read_rows
 from tests.support.service import WITNESS, Service, serve
 
@@ -23,7 +25,8 @@ STEP_SPANS = ("batchFrameworkProcessing", "modelExec", "update_from_output")
 class Shape:
     """How a server is started, and the processes that it then has.
 
-    ``instrument`` False starts it without ``opentelemetry-instrument``: vLLM's plugin is the only way in.
+    ``instrument`` False starts it without ``opentelemetry-instrument``: vLLM's plugin is the only way in. With ``npu`` it
+    has the stand-ins of the NPU's driver and of torch_npu, and all that measures them is on.
     """
 
     args: Sequence[str] = ()
@@ -32,6 +35,7 @@ class Shape:
     api_servers: int = 1
     engines: int = 1
     workers: int = 1
+    npu: bool = False
 
 
 SHAPES = {
@@ -41,7 +45,7 @@ SHAPES = {
         instrument=False,
         workers=2,
     ),
-    "forked": Shape(env=STAND_IN),
+    "forked": Shape(env=STAND_IN | {"PYTHONPATH": f"{STAND_IN['PYTHONPATH']}:{npu_stand_in.PYTHON}"}, npu=True),
     "asynchronous": Shape(env=STAND_IN | {"STAND_IN_ASYNC": "1"}),
     "data parallel": Shape(
         # as many API servers as engines is vLLM's default
@@ -55,7 +59,13 @@ SHAPES = {
 def running(folder: Path, python: Path, model: Path, shape: Shape) -> Iterator[Service]:
     """A server of a shape with every step traced, warmed up by one request."""
     env = {"OTEL_PYTHON_VLLM_STEP_SAMPLE_RATIO": "1", **shape.env}
-    with serve(folder, python, model, args=shape.args, env=env, instrument=shape.instrument) as service:
+    config: dict[str, object] = {"enable": 1, "prof_dir": str(folder / "prof")}
+    if shape.npu:
+        env |= npu_stand_in.variables(folder / "driver")
+        config["npu_memory_usage_freq"] = 10
+    with serve(
+        folder, python, model, config=json.dumps(config), args=shape.args, env=env, instrument=shape.instrument
+    ) as service:
         # /health is answered by the first of several API servers that listens
         deadline = time.monotonic() + 60
         while service.server.log().count("Application startup complete") < shape.api_servers:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import ast
 import difflib
 from collections.abc import Iterator
-from functools import cache
 from typing import Literal, NamedTuple, TypeAlias
 
 from ascend_opentelemetry import symbols
 from ascend_opentelemetry.cli._compiled import Compiled
 from ascend_opentelemetry.cli._nearest import Nearest
-from ascend_opentelemetry.cli._source import Found, MissingError, Source
+from ascend_opentelemetry.cli._source import Found, MissingError, Source, remembered
 from ascend_opentelemetry.native import is_reserved
 
 Status: TypeAlias = Literal["ok", "skipped", "unresolved", "refused"]
@@ -46,7 +45,10 @@ class Checker:
     def __init__(self) -> None:
         self._source = Source()
         self._compiled = Compiled(self._source)
-        self._nearest = cache(lambda top: Nearest(self._source, top))
+
+    @remembered
+    def _nearest(self, package: str) -> Nearest:
+        return Nearest(self._source, package)
 
     def is_installed(self, package: str) -> bool:
         return bool(self._source.roots(package))

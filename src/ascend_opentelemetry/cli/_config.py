@@ -163,13 +163,11 @@ def _path(options: argparse.Namespace) -> Path:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_bytes().decode()
+        return native.read(path)[0]
     except FileNotFoundError:
         raise _CommandError(f"{path}: does not exist; ascend-otel config init makes it") from None
     except OSError as error:
         raise _CommandError(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise _CommandError(f"{path}: is no UTF-8 text (byte {error.start})") from None
 
 
 def _as_json(name: str, value: Any) -> Any:

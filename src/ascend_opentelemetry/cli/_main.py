@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from ascend_opentelemetry.cli import _completion, _config, _doctor, _symbols
+from ascend_opentelemetry.cli import _completion, _config, _doctor, _npu, _symbols
 from ascend_opentelemetry.version import __version__
 
-_COMMANDS = (_doctor, _config, _symbols, _completion)
+_COMMANDS = (_doctor, _config, _symbols, _npu, _completion)
 
 
 def build_parser() -> argparse.ArgumentParser:

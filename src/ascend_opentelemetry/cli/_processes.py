@@ -137,6 +137,6 @@ def _check_hooks(status: Mapping[str, Any]) -> Iterator[Finding]:
     if left_out := hooks.get("left_out"):
         yield Finding(
             "note",
-            f"{name(status)}: symbols that do not exist in this version are left out: {', '.join(left_out)}",
-            "Adapt the symbols file.",
+            f"{name(status)}: symbols that do not exist in this version, or lie in compiled code, are left out: {', '.join(left_out)}",
+            "See `ascend-otel symbols check`, and adapt the symbols file.",
         )

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib.util
 import sys
-from collections.abc import Iterator
-from functools import cache
+from collections.abc import Callable, Hashable, Iterator
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 from ascend_opentelemetry.cli._scope import Imported, Scope, read_scope
 
@@ -54,15 +54,32 @@ class MissingError(LookupError):
         self.depth = depth
 
 
+_Key = TypeVar("_Key", bound=Hashable)
+_Value = TypeVar("_Value")
+
+
+def remembered(method: Callable[[Any, _Key], _Value]) -> Callable[[Any, _Key], _Value]:
+    """A method that is called once for each argument.
+
+    ``functools.cache`` would keep the object in a cycle, and to find that among syntax trees takes a second at the end.
+    """
+    name = f"_remembered_{method.__name__}"
+
+    @functools.wraps(method)
+    def ask(self: Any, key: _Key) -> _Value:
+        known = vars(self).setdefault(name, {})
+        if key not in known:
+            known[key] = method(self, key)
+        return known[key]
+
+    return ask
+
+
 class Source:
     """The source files of installed packages, each read once."""
 
     def __init__(self) -> None:
         self._scopes: dict[str, Scope | None] = {}
-        self.modules = cache(self._list_modules)
-        self.roots = cache(_roots)
-        self.names = cache(self._list_names)
-        self.lineage = cache(self._list_lineage)
 
     def find(self, module: str, qualname: str) -> Found:
         """What ``module:qualname`` is when the module has been imported.
@@ -119,12 +136,27 @@ class Source:
                 return path
         return None
 
-    def _list_names(self, owner: Found) -> frozenset[str]:
+    @remembered
+    def roots(self, top: str) -> list[Path]:
+        """Folders of a top-level package, or file of a top-level module."""
+        try:
+            spec = importlib.util.find_spec(top)
+        except (ImportError, ValueError):
+            return []
+        if spec is None:
+            return []
+        if spec.submodule_search_locations is not None:
+            return [Path(location) for location in spec.submodule_search_locations]
+        return [Path(spec.origin)] if spec.origin and Path(spec.origin).is_file() else []
+
+    @remembered
+    def names(self, owner: Found) -> frozenset[str]:
         """Names of the attributes of a module or class, inherited ones too."""
         owners = self.lineage(owner) if owner.kind == "class" else [owner]
         return frozenset(name for one in owners if (scope := self._scope(one)) for name in scope.names)
 
-    def _list_lineage(self, owner: Found) -> list[Found]:
+    @remembered
+    def lineage(self, owner: Found) -> list[Found]:
         """A class and those that it inherits from, as far as they have source; each once."""
         found: dict[str, Found] = {}
         waiting = [owner]
@@ -135,7 +167,9 @@ class Source:
                 waiting[:0] = self._bases(one)
         return list(found.values())
 
-    def _list_modules(self, top: str) -> dict[str, Path]:
+    @remembered
+    def modules(self, top: str) -> dict[str, Path]:
+        """File of each module of a package."""
         modules: dict[str, Path] = {}
         for root in self.roots(top):
             for path in sorted(root.rglob("*.py")):
@@ -259,16 +293,3 @@ def _join(owner: Found, name: str) -> str:
 def _outside(owner: Found) -> Found:
     """Where a class is defined; names of an enclosing class are not seen inside, as in Python."""
     return Found("module", owner.module, "")
-
-
-def _roots(top: str) -> list[Path]:
-    """Folders of a top-level package, or file of a top-level module."""
-    try:
-        spec = importlib.util.find_spec(top)
-    except (ImportError, ValueError):
-        return []
-    if spec is None:
-        return []
-    if spec.submodule_search_locations is not None:
-        return [Path(location) for location in spec.submodule_search_locations]
-    return [Path(spec.origin)] if spec.origin and Path(spec.origin).is_file() else []

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, get_args
 
 from ascend_opentelemetry import symbols
@@ -41,7 +43,8 @@ def run_check(options: argparse.Namespace) -> int:
     """Check each symbol, print, and return the exit code."""
     path, found, problems = _load(options.file)
     checker = Checker()
-    verdicts = [checker.check(symbol) for symbol in found]
+    with _keeping_garbage():
+        verdicts = [checker.check(symbol) for symbol in found]
     versions = {
         name: symbols.installed_version(name) or "unknown version" for name in _PACKAGES if checker.is_installed(name)
     }
@@ -77,6 +80,18 @@ def run_list(options: argparse.Namespace) -> int:
     else:
         _print([*_table.lines([("line", "symbol", "records", "versions"), *map(_row, found)]), *map(str, problems)])
     return 2 if not found else 1 if problems else 0
+
+
+@contextmanager
+def _keeping_garbage() -> Generator[None, None, None]:
+    """The syntax trees of hundreds of files all stay: looking for garbage among them takes three quarters of the time."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 def _load(file: str | None) -> tuple[str, list[symbols.Symbol], list[symbols.Problem]]:

@@ -6,6 +6,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ascend_opentelemetry.cli import _sources, _table
+
 if TYPE_CHECKING:
     from ascend_opentelemetry.cli._doctor import Report
     from ascend_opentelemetry.cli._finding import Finding
@@ -15,7 +17,9 @@ _COLUMNS = ("pid", "role", "mode", "hooks", "records", "lost", "spans", "lost", 
 
 def render(report: Report) -> str:
     """First the causes, then what they were found in."""
-    return "\n".join([*_findings(report.findings), "", *_facts(report), *_processes(report.processes)]) + "\n"
+    processes = report.processes
+    found = [*_findings(report.findings), "", *_facts(report), *_processes(processes), *_sources.render(processes)]
+    return "\n".join(found) + "\n"
 
 
 def _findings(findings: Sequence[Finding]) -> Iterator[str]:
@@ -50,10 +54,7 @@ def _processes(statuses: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     if not statuses:
         yield "no process of this user is instrumented now"
         return
-    rows = [_COLUMNS, *(_row(status) for status in statuses)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        yield "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+    yield from _table.lines([_COLUMNS, *(_row(status) for status in statuses)])
 
 
 def _row(status: Mapping[str, Any]) -> tuple[str, ...]:

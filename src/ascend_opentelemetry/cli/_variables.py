@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from packaging.version import InvalidVersion, Version
 
 from ascend_opentelemetry.cli._finding import Finding
+from ascend_opentelemetry.native import choose
 
 #: Name of our entry points: the instrumentor, and the plugin of vLLM.
 _INSTRUMENTOR = "vllm"
@@ -29,6 +30,13 @@ def check(env: Mapping[str, str], instrumentation: str | None) -> Iterator[Findi
     yield from _check_sampler(env)
     yield from _check_instrumentor(env)
     yield from _check_plugin(env, instrumentation)
+    writer = choose(env).left_to
+    if writer is not None:
+        yield Finding(
+            "note",
+            f"native files are left to the plugin of {writer}",
+            "Nothing, or set OTEL_PYTHON_VLLM_NATIVE=on to write ours too.",
+        )
 
 
 def wants_otlp(env: Mapping[str, str]) -> bool:

@@ -27,7 +27,7 @@ def script(tmp_path_factory) -> Path:
 @pytest.mark.parametrize(
     ("words", "replies"),
     [
-        ([""], ["doctor", "config", "symbols", "completion"]),
+        ([""], ["doctor", "config", "symbols", "npu", "completion"]),
         (["con"], ["config"]),
         (["--v"], ["--version"]),
         (["config", ""], ["init", "show", "enable", "disable", "set"]),
@@ -38,6 +38,9 @@ def script(tmp_path_factory) -> Path:
         (["doctor", "--protocol", ""], ["grpc", "http/protobuf"]),
         (["symbols", "check", "--j"], ["--json"]),
         (["symbols", "check", ""], []),
+        (["npu", ""], ["import", "top"]),
+        (["npu", "top", "--by", ""], ["type", "name", "core"]),
+        (["npu", "import", "--a"], ["--again"]),
         (["completion", "z"], ["zsh"]),
     ],
 )

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import pytest
 
+from ascend_opentelemetry.cli import _variables
 from ascend_opentelemetry.cli._finding import Finding
 from ascend_opentelemetry.cli._variables import check, wants_otlp
+from ascend_opentelemetry.native import NativeChoice
 
 NEW = "0.63b0"
 OLD = "0.62b0"
@@ -113,3 +115,14 @@ def test_an_instrumentation_that_is_new_or_unknown(version) -> None:
 )
 def test_whether_spans_are_exported(env, wanted) -> None:
     assert wants_otlp(env) is wanted
+
+
+def test_who_writes_native_files_in_our_place(monkeypatch) -> None:
+    monkeypatch.setattr(_variables, "choose", lambda env: NativeChoice(None, f"ms_service_profiler {env['V']}"))
+    assert check_all(V="26.0.0") == [
+        (
+            "note",
+            "native files are left to the plugin of ms_service_profiler 26.0.0",
+            "Nothing, or set OTEL_PYTHON_VLLM_NATIVE=on to write ours too.",
+        )
+    ]

@@ -40,6 +40,7 @@ class NPUModelRunner(CPUModelRunner):
     def __init__(self, vllm_config: Any, device: torch.device) -> None:
         with mock.patch("torch.cuda.Event"):
             super().__init__(vllm_config, device)
+        self.dp_rank = vllm_config.parallel_config.data_parallel_rank
         self.prepare_inputs_event = None  # nothing is copied while the next step is prepared
         gpu_model_runner.AsyncGPUModelRunnerOutput = _Output
 
