@@ -12,6 +12,11 @@ from devtools.client import Answer, mix, new_traceparent
 from tests.support.service import Service, serve
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The live check looks at what all other tests have received."""
+    items.sort(key=lambda item: item.path.name == "test_e2e_live_check.py")
+
+
 @pytest.fixture(scope="session")
 def mixed(vllm_python: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Service:
     """24 requests of every kind against default settings, a cache so small that requests are preempted; all over."""

@@ -20,7 +20,7 @@ def statistics(service: Service, request_id: str) -> dict[str, float]:
     """vLLM's ``FinishedRequestStats``, in ms."""
     (entry,) = [entry for entry in service.witness("finished") if request_id in entry["request_id"]]
     names = {
-        "queue": "queued_time", "first token": "time_to_first_token", "total": "e2e_latency",
+        "queue": "queued_time", "first_token": "time_to_first_token", "total": "e2e_latency",
         "prefill": "prefill_time", "decode": "decode_time",
     }  # fmt: skip
     return {name: entry[key] * 1e3 for name, key in names.items()}
@@ -45,10 +45,10 @@ def test_spans_agree_with_vllm_and_the_client(queued: Service, index: int) -> No
     expected = statistics(queued, answer.request_id)
     spans = spans_of(queued, answer.request_id)
     request = spans["llm_request"]
-    (first_token,) = [event.time for event in request.events if event.name == "first token"]
+    (first_token,) = [event.time for event in request.events if event.name == "first_token"]
     found = {
         "queue": spans["queue"].ms,
-        "first token": (first_token - request.start) / 1e6,
+        "first_token": (first_token - request.start) / 1e6,
         "total": request.ms,
         "prefill": spans["prefill"].ms,
         "decode": spans["decode"].ms,
@@ -56,13 +56,13 @@ def test_spans_agree_with_vllm_and_the_client(queued: Service, index: int) -> No
     assert found == pytest.approx(expected, abs=5)
     attributes = {
         "queue": request.attributes["gen_ai.latency.time_in_queue"] * 1e3,
-        "first token": request.attributes["gen_ai.latency.time_to_first_token"] * 1e3,
+        "first_token": request.attributes["gen_ai.latency.time_to_first_token"] * 1e3,
         "total": request.attributes["gen_ai.latency.e2e"] * 1e3,
         "prefill": request.attributes["gen_ai.latency.time_in_model_prefill"] * 1e3,
         "decode": request.attributes["gen_ai.latency.time_in_model_decode"] * 1e3,
     }
     assert attributes == pytest.approx(expected, abs=5)
-    client = {"first token": (answer.first - answer.start) / 1e6, "total": (answer.end - answer.start) / 1e6}
+    client = {"first_token": (answer.first - answer.start) / 1e6, "total": (answer.end - answer.start) / 1e6}
     assert {name: found[name] for name in client} == pytest.approx(client, abs=30)
 
 
@@ -81,11 +81,11 @@ def test_native_rows_agree_with_vllm_and_the_client(queued: Service, index: int)
     arrival = time("httpReq")
     found = {
         "queue": (time("Dequeue", "WAITING") - time("Enqueue", "WAITING")) / 1e6,
-        "first token": (time("detokenize") - arrival) / 1e6,
+        "first_token": (time("detokenize") - arrival) / 1e6,
         "total": (time("httpRes") - arrival) / 1e6,
     }
     assert found == pytest.approx({name: expected[name] for name in found}, abs=5)
-    assert found["first token"] == pytest.approx((answer.first - answer.start) / 1e6, abs=30)
+    assert found["first_token"] == pytest.approx((answer.first - answer.start) / 1e6, abs=30)
     assert found["total"] == pytest.approx((answer.end - answer.start) / 1e6, abs=30)
 
 
@@ -99,5 +99,5 @@ def test_the_real_analyzer_agrees(queued: Service, tmp_path: Path) -> None:
         expected = statistics(queued, answer.request_id)
         (row,) = [row for rid, row in table.items() if answer.request_id in rid]
         assert float(row["queue_wait_time(ms)"]) == pytest.approx(expected["queue"], abs=5)
-        assert float(row["first_token_latency(ms)"]) == pytest.approx(expected["first token"], abs=5)
+        assert float(row["first_token_latency(ms)"]) == pytest.approx(expected["first_token"], abs=5)
         assert float(row["execution_time(ms)"]) == pytest.approx(expected["total"], abs=5)

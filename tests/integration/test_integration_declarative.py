@@ -139,7 +139,7 @@ def test_a_key_that_is_wrong_is_said_once(program, receiver, configured) -> None
     (said,) = done.warnings
     assert said == (
         f"{path}: distribution.ascend.ratio is unknown and ignored; "
-        "known are native_config, symbols, step_sample_ratio, baggage_keys"
+        "known are native_config, native, symbols, step_sample_ratio, baggage_keys, synchronize, npu_metrics, npu_operators, dcmi_library"
     )
     assert Counter(span.name for span in receiver.spans()) == SPANS
 

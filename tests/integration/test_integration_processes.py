@@ -166,7 +166,7 @@ def test_helpers_load_nothing_but_the_question_whether_they_are_one(program, tmp
     found = [json.loads(file.read_text()) for file in dumps.iterdir()]
     helpers = [dump for dump in found if script not in dump["argv"]]
     assert sorted(dump["argv"][1] for dump in helpers) == ["-c", "-m"]
-    names = {"distro", "distro._distro", "distro._plugin", "distro._role", "environment_variables", "version"}
+    names = {"distro", "distro._distro", "distro._plugin", "_role", "environment_variables", "version"}
     for dump in helpers:
         ours = {name for name in dump["modules"] if name.startswith("ascend_opentelemetry")}
         assert ours == {"ascend_opentelemetry"} | {f"ascend_opentelemetry.{name}" for name in names}

@@ -61,11 +61,11 @@ def install() -> None:
         stats = self.finished_requests[-1]
         first_token = kwargs["req_stats"].first_token_latency
         fields = {
-            name: getattr(stats, name)
+            name: getattr(stats, name, None)  # the last one is not in older versions
             for name in ("e2e_latency", "queued_time", "prefill_time", "decode_time", "num_prompt_tokens",
                          "num_generation_tokens", "num_preemptions")
         }  # fmt: skip
-        _log("finished", request_id=stats.request_id, time_to_first_token=first_token, **fields)
+        _log("finished", request_id=getattr(stats, "request_id", None), time_to_first_token=first_token, **fields)
         return result
 
     if pause := float(os.environ.get("WITNESS_STEP_MS", 0)) / 1e3:

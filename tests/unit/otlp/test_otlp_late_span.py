@@ -17,7 +17,7 @@ from ascend_opentelemetry.recorder import KIND_SERVER, REMOTE, STATUS_ERROR, Rec
 TRACE_ID, SPAN_ID, PARENT_ID, START, END = 0xABC, 0x12, 0x34, 1_000, 5_000
 TYPE = RecordType("Request", "llm_request", ("size",), kind=KIND_SERVER)
 EXTRA = SpanExtra(
-    STATUS_ERROR, "no", [("first token", 2_000, (("n", 1),))], [(7, 8, (("phase", "prefill"),))], (("x", "y"),), 2
+    STATUS_ERROR, "no", [("first_token", 2_000, (("n", 1),))], [(7, 8, (("phase", "prefill"),))], (("x", "y"),), 2
 )
 
 
@@ -67,7 +67,7 @@ def test_processors_see_a_span_start_and_end_and_what_they_set_is_kept() -> None
     assert (span.parent.span_id, span.parent.is_remote) == (PARENT_ID, True)
     assert (span.status.status_code, span.status.description) == (StatusCode.ERROR, "no")
     assert [(event.name, event.timestamp, dict(event.attributes or {})) for event in span.events] == [
-        ("first token", 2_000, {"n": 1})
+        ("first_token", 2_000, {"n": 1})
     ]
     assert [(link.context.span_id, dict(link.attributes or {})) for link in span.links] == [(8, {"phase": "prefill"})]
     assert span.dropped_links == 2
