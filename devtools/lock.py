@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from devtools import _env
-
-PLATFORM = ("--python-version", "3.11", "--python-platform", "x86_64-unknown-linux-gnu")
+from devtools import _env, vllm_lock
 
 
 def main() -> int:
@@ -15,9 +13,10 @@ def main() -> int:
         ("dev", ()),
         ("otel-oldest", ()),
         ("vllm", ("--overrides", _env.LOCKS / "vllm-overrides.txt")),
+        ("vllm-0.27.1", ("--overrides", _env.LOCKS / "vllm-overrides.txt")),
     ):
         command = [_env.uv(), "pip", "compile", "--upgrade", "--no-header", "--no-annotate", "--no-emit-index-url"]
-        command += [*PLATFORM, *options, _env.LOCKS / f"{name}.in", "-o", _env.LOCKS / f"{name}.txt"]
+        command += [*vllm_lock.PLATFORM, *options, _env.LOCKS / f"{name}.in", "-o", _env.LOCKS / f"{name}.txt"]
         log = _env.cache_dir() / f"lock-{name}.log"
         try:
             _env.run(f"resolving {name}.in", command, log=log, env=_env.index_environment())
