@@ -310,7 +310,10 @@ def test_an_interrupt_is_one_line(folder, tmp_path) -> None:
     path = tmp_path / "kernel_details.csv"
     os.mkfifo(path)
     command = [sys.executable, "-m", "ascend_opentelemetry.cli", "npu", "top", str(tmp_path)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background ignores it
+    )  # fmt: skip
     with path.open("w"):  # it waits for what will be written
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
