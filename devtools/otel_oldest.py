@@ -28,7 +28,7 @@ def ensure() -> vllm_env.VllmEnv:
         BuildError: a step failed.
     """
     below = vllm_env.build()
-    folder = _env.cache_dir() / f"otel-oldest-{_env.digest(LOCK, _COMMAND, below.python)}"
+    folder = _env.cache_dir() / f"otel-oldest-{_env.digest(LOCK, _COMMAND, str(below.python))}"
     _env.build_once(folder, lambda target: _steps(target, below))
     _env.install_repository(folder)
     return vllm_env.VllmEnv(_env.python_of(folder), below.model)
