@@ -10,7 +10,7 @@ NONE_YET = || [ $$? -eq 5 ]
 # what any version of vLLM must do: request trees, steps, native rows
 CORE = tests/e2e/test_e2e_traces.py tests/e2e/test_e2e_native.py tests/e2e/test_e2e_golden.py -k "ours or not golden"
 
-.PHONY: demo test lint unit oldest integration e2e reliability versions newest bench lock clean
+.PHONY: demo test lint unit oldest integration e2e reliability versions newest vendor bench lock clean
 
 demo: ## a real server, a few requests, and the traces and native files they leave
 	@$(PYTHON) -m devtools.demo
@@ -47,6 +47,9 @@ versions: ## the hooks against the source of each supported vLLM, and the core o
 newest: ## the core of the e2e tests on the newest vLLM for the CPU that the package index serves
 	@version=$$($(PYTHON) -m devtools.vllm_newest) && export ASCEND_OTEL_TEST_VLLM_VERSION=$$version && \
 	$(VLLM) ASCEND_OTEL_TEST_VLLM=1 $$vllm $(PYTEST) $(CORE)
+
+vendor: ## what is read of torch_npu against the real one, on a stand-in of CANN
+	@vendor=$$($(PYTHON) -m devtools.torch_npu_env) && ASCEND_OTEL_TEST_VENDOR=1 $$vendor $(PYTEST) tests/vendor
 
 bench: ## benchmarks of the hot path and of a served model
 	@$(VLLM) $$vllm -m benchmarks

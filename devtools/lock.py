@@ -14,6 +14,7 @@ def main() -> int:
         ("otel-oldest", ()),
         ("vllm", ("--overrides", _env.LOCKS / "vllm-overrides.txt")),
         ("vllm-0.27.1", ("--overrides", _env.LOCKS / "vllm-overrides.txt")),
+        ("torch-npu", ("--no-deps",)),  # the rest is the vLLM environment's
     ):
         command = [_env.uv(), "pip", "compile", "--upgrade", "--no-header", "--no-annotate", "--no-emit-index-url"]
         command += [*vllm_lock.PLATFORM, *options, _env.LOCKS / f"{name}.in", "-o", _env.LOCKS / f"{name}.txt"]

@@ -10,7 +10,7 @@ import ctypes
 from pathlib import Path
 from typing import Literal
 
-from tests.support.npu_stand_in._compiler import build
+from ._compiler import build
 
 #: For ``PYTHONPATH``: ``torch_npu``.
 PYTHON = Path(__file__).parent / "python"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.support.npu_stand_in._compiler import build
+from ._compiler import build
 
 _MSPROF = """#!/bin/sh
 # msprof --export=on --type=db --output=FOLDER

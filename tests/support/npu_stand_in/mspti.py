@@ -6,7 +6,7 @@ import ctypes
 import time
 from pathlib import Path
 
-from tests.support.npu_stand_in._compiler import build
+from ._compiler import build
 
 #: Of the test in this process: the library keeps pointers to them.
 _texts: dict[str, ctypes.c_char_p] = {}
