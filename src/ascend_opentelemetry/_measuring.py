@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ascend_opentelemetry.metrics import FLUSH_SECONDS, MetricsSink, is_read, lost_records
+from ascend_opentelemetry.metrics import FLUSH_SECONDS, MetricsSink, has_ended, is_read, lost_records
 from ascend_opentelemetry.recorder import recorder
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Measuring:
         Its exporters retry for 10 s, which the SDK would wait for.
         """
         provider, self._owned = self._owned, None
-        if provider is not None:
+        if provider is not None and not has_ended(provider):
             waited = FLUSH_SECONDS if self._sink is not None and self._sink.exporting else 0.0
             try:
                 provider.shutdown(timeout_millis=(_LAST_EXPORT - waited) * 1000)

@@ -100,7 +100,7 @@ def test_the_file_that_the_user_has_for_this_vllm_is_used_when_no_variable_names
 
 def test_a_path_that_does_not_exist_gets_the_packages_own_file(program) -> None:
     path = Path(program.environment["PROFILING_SYMBOLS_PATH"]).with_name("new.yaml")
-    done = program.serve(PROFILING_SYMBOLS_PATH=str(path), OTEL_TRACES_EXPORTER="none")
+    done = program.serve(PROFILING_SYMBOLS_PATH=str(path), OTEL_TRACES_EXPORTER="none", OTEL_METRICS_EXPORTER="none")
     assert (done.code, done.warnings) == (0, [])
     assert "vllm.v1.core.sched.scheduler:Scheduler.schedule" in path.read_text()
 

@@ -33,6 +33,8 @@ class OncePerCause(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         if record.levelno < logging.WARNING:
             return True
+        if record.msg == "Shutdown in progress, aborting retry.":  # follows another, which says why
+            return False
         cause = re.sub(r"[0-9.]+", "0", record.getMessage())
         if cause in self._said:
             return False

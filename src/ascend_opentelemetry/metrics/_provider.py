@@ -22,6 +22,11 @@ def is_read(provider: Any) -> bool:
     return readers is None or bool(readers)
 
 
+def has_ended(provider: Any) -> bool:
+    """Whether a provider of the SDK was shut down: it warns of a second time."""
+    return bool(getattr(provider, "_shutdown", False))
+
+
 def flush(provider: Any, timeout: float) -> bool:
     """Have periodic readers export now.
 

@@ -257,3 +257,15 @@ def test_a_forked_child_counts_and_exports_for_itself(tmp_path: Path) -> None:
 
 def test_a_dead_endpoint_is_not_waited_for_until_its_exporter_gives_up() -> None:
     assert run(f"http://127.0.0.1:{free_port()}") < 8  # the exporter retries for 10 s, twice
+
+
+def test_a_provider_that_has_ended_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    provider = MeterProvider(shutdown_on_exit=False)
+    monkeypatch.setattr(api, "get_meter_provider", lambda: provider)
+    measuring = Measuring()
+    measuring.own()
+    provider.shutdown()
+    measuring.shutdown()
+    assert caplog.messages == []

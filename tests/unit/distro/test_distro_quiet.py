@@ -26,6 +26,7 @@ def test_a_failure_that_comes_with_each_export_is_said_once(exporter, caplog) ->
     for seconds in (1.03, 2.11):
         exporter.warning("Transient error %s encountered, retrying in %.2fs.", "UNAVAILABLE", seconds)
         exporter.error("Failed to export metrics to %s, error code: %s", "localhost:4317", "UNIMPLEMENTED")
+        exporter.warning("Shutdown in progress, aborting retry.")
     exporter.error("Failed to export metrics to %s, error code: %s", "localhost:4317", "UNAUTHENTICATED")
     assert caplog.messages == [
         "Transient error UNAVAILABLE encountered, retrying in 1.03s.",
