@@ -12,9 +12,10 @@ from opentelemetry import trace
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 
 from ascend_opentelemetry import _symbol_hooks
+from ascend_opentelemetry._provider import as_sampler, as_scope_switch, as_trace_ids
 from ascend_opentelemetry._provider_watch import ProviderWatch
 from ascend_opentelemetry._role import is_helper
-from ascend_opentelemetry._runtime import as_sampler, as_scope_switch, as_trace_ids, runtime
+from ascend_opentelemetry._runtime import runtime
 from ascend_opentelemetry.hooks import Installer, switched_off
 from ascend_opentelemetry.recorder import recorder
 

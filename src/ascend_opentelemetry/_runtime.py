@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import functools
 import logging
 import multiprocessing.util
 import os
@@ -11,9 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
-
-from opentelemetry.trace import SpanContext
+from typing import TYPE_CHECKING
 
 from ascend_opentelemetry._measuring import Measuring
 from ascend_opentelemetry._sources import HeldBack, Sources
@@ -30,7 +27,6 @@ from ascend_opentelemetry.npu._torch_source import TorchSource
 from ascend_opentelemetry.recorder import RootSampler, Sink, Source, SourceWindow, recorder
 from ascend_opentelemetry.recorder._peers import SERVICE_VARIABLE
 from ascend_opentelemetry.status import ExporterStatus, Exporting, StatusSink, describe_native, mode_of
-from ascend_opentelemetry.version import __version__
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
@@ -254,53 +250,3 @@ def _step_ratio() -> float:
 
 
 runtime = Runtime()
-
-
-def as_sampler(provider: Any) -> RootSampler:
-    """Ask the sampler of an SDK ``TracerProvider`` about roots; what it cannot decide is not traced."""
-    from opentelemetry.context import Context
-    from opentelemetry.trace import NonRecordingSpan, SpanKind, set_span_in_context
-
-    root = Context()
-    kinds = {1: SpanKind.INTERNAL, 2: SpanKind.SERVER}
-    warned = False
-
-    def sampler(trace_id: int, name: str, kind: int, attributes: Any, parent: SpanContext | None) -> bool:
-        nonlocal warned
-        context = root if parent is None else set_span_in_context(NonRecordingSpan(parent), root)
-        try:
-            result = provider.sampler.should_sample(context, trace_id, name, kinds[kind], attributes, ())
-            if result.attributes:
-                attributes.update(result.attributes)
-            return result.decision.is_sampled()
-        except Exception as error:  # noqa: BLE001 - the program's class may do anything
-            if not warned:
-                warned = True
-                _logger.warning(
-                    "the sampler %s raised %s: %s; roots that it cannot decide about are not traced",
-                    type(provider.sampler).__name__, type(error).__name__, error,
-                )  # fmt: skip
-            return False
-
-    return sampler
-
-
-def as_scope_switch(provider: Any) -> Callable[[str], bool]:
-    """Ask the tracer configurator of an SDK ``TracerProvider``, once a scope, whether hooks with it give spans."""
-    from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-
-    @functools.cache
-    def enabled(name: str) -> bool:
-        return provider._apply_tracer_configurator(InstrumentationScope(name, __version__)).is_enabled
-
-    return enabled
-
-
-def as_trace_ids(provider: Any) -> Callable[[], int] | None:
-    """What makes trace ids where the id generator of an SDK ``TracerProvider`` is not the SDK's own."""
-    from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
-
-    generator = provider.id_generator
-    if type(generator).generate_trace_id is RandomIdGenerator.generate_trace_id:
-        return None
-    return generator.generate_trace_id

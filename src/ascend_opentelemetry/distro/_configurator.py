@@ -85,7 +85,8 @@ def _export(exporters: list[SpanExporter], provider: TracerProvider) -> None:
     """Put a sink for each exporter behind the recorder; ids, sampling, limits and scopes are the provider's."""
     from opentelemetry.sdk.resources import Resource
 
-    from ascend_opentelemetry._runtime import as_sampler, as_scope_switch, as_trace_ids, runtime
+    from ascend_opentelemetry._provider import as_sampler, as_scope_switch, as_trace_ids
+    from ascend_opentelemetry._runtime import runtime
     from ascend_opentelemetry.otlp import ForeignProcessors, OtlpSink
 
     scope_enabled = as_scope_switch(provider)

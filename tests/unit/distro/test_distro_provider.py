@@ -19,7 +19,8 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, DEFAULT_ON, 
 from opentelemetry.trace import SpanContext, SpanKind, TraceFlags, get_current_span
 
 from ascend_opentelemetry import VLLMInstrumentor, _instrumentor
-from ascend_opentelemetry._runtime import Runtime, as_sampler, as_scope_switch, as_trace_ids
+from ascend_opentelemetry._provider import as_sampler, as_scope_switch, as_trace_ids
+from ascend_opentelemetry._runtime import Runtime
 from ascend_opentelemetry.recorder import KIND_INTERNAL, KIND_SERVER, Recorder
 
 MODULE = "program_of_the_provider"

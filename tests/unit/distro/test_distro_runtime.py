@@ -16,7 +16,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBasedTraceIdRatio
 
 from ascend_opentelemetry import _runtime
-from ascend_opentelemetry._runtime import Runtime, as_sampler
+from ascend_opentelemetry._provider import as_sampler
+from ascend_opentelemetry._runtime import Runtime
 from ascend_opentelemetry.recorder import KIND_SERVER, Recorder, RecordType
 
 RATIO = "OTEL_PYTHON_VLLM_STEP_SAMPLE_RATIO"
