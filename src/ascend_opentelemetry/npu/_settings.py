@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, TypeVar
 
 from ascend_opentelemetry.environment_variables import OTEL_PYTHON_VLLM_NPU_METRICS, OTEL_PYTHON_VLLM_NPU_OPERATORS
 
@@ -12,6 +12,10 @@ _logger = logging.getLogger(__name__)
 
 Mode = Literal["auto", "on", "off"]
 Operators = Literal["off", "mspti", "torch"]
+
+_MODES: tuple[Mode, Mode, Mode] = ("auto", "on", "off")
+_OPERATORS: tuple[Operators, Operators, Operators] = ("off", "mspti", "torch")
+_Word = TypeVar("_Word", bound=str)
 
 
 def mode(env: Mapping[str, str], *, warn: bool) -> Mode:
@@ -21,12 +25,7 @@ def mode(env: Mapping[str, str], *, warn: bool) -> Mode:
         env: the variables.
         warn: whether to say so of nonsense.
     """
-    word = env.get(OTEL_PYTHON_VLLM_NPU_METRICS, "").strip().lower() or "auto"
-    if word in ("auto", "on", "off"):
-        return word
-    if warn:
-        _logger.warning("%s is %r: auto is used; set auto, on or off", OTEL_PYTHON_VLLM_NPU_METRICS, word)
-    return "auto"
+    return _word(env, OTEL_PYTHON_VLLM_NPU_METRICS, _MODES, warn)
 
 
 def operators(env: Mapping[str, str], *, warn: bool) -> Operators:
@@ -36,9 +35,16 @@ def operators(env: Mapping[str, str], *, warn: bool) -> Operators:
         env: the variables.
         warn: whether to say so of nonsense.
     """
-    word = env.get(OTEL_PYTHON_VLLM_NPU_OPERATORS, "").strip().lower() or "off"
-    if word in ("off", "mspti", "torch"):
-        return word
+    return _word(env, OTEL_PYTHON_VLLM_NPU_OPERATORS, _OPERATORS, warn)
+
+
+def _word(env: Mapping[str, str], variable: str, words: tuple[_Word, _Word, _Word], warn: bool) -> _Word:
+    """One of the words, the first of which is the default."""
+    given = env.get(variable, "").strip().lower() or words[0]
+    for word in words:
+        if word == given:
+            return word
     if warn:
-        _logger.warning("%s is %r: off is used; set off, mspti or torch", OTEL_PYTHON_VLLM_NPU_OPERATORS, word)
-    return "off"
+        first, second, third = words
+        _logger.warning("%s is %r: %s is used; set %s, %s or %s", variable, given, first, first, second, third)
+    return words[0]
