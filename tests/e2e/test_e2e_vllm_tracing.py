@@ -39,6 +39,8 @@ class Run:
 
     answers: dict[str, Answer]
     receiver: OtlpReceiver
+    #: Up to the signal that stops it, and all.
+    served: str
     log: str
 
     @property
@@ -76,8 +78,9 @@ def run(
             "stream": client.completion(max_tokens=4, stream=True, traceparent=new_traceparent()),
             "two": client.completion(max_tokens=4, n=2, temperature=1, ignore_eos=True),
         }
+        served = server.log()
     assert {answer.status for answer in answers.values()} == {200}
-    return Run(answers, receiver, server.log())
+    return Run(answers, receiver, served, server.log())
 
 
 @pytest.fixture(scope="module")
@@ -204,8 +207,11 @@ def test_the_option_alone_gives_one_span_a_request(option: Run) -> None:
 
 
 def test_the_option_alone_gives_no_cause_to_complain(option: Run) -> None:
-    for text in ("gets no spans", "Overriding of current", "Failed to export", "Traceback", "localhost:4317"):
+    for text in ("gets no spans", "Overriding of current", "Failed to export", "localhost:4317"):
         assert text not in option.log
+    # on its way out vLLM's own output handler may find its socket's task cancelled, and prints that as an error
+    assert "Traceback" not in option.served
+    assert "/ascend_opentelemetry/" not in option.log
 
 
 def test_with_native_files_alone_vllms_tracing_is_left_as_it_is(native: tuple[Run, Path]) -> None:
