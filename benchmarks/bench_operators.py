@@ -18,13 +18,13 @@ import numpy as np
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
-from ascend_opentelemetry.npu._mspti_buffers import Buffers
-from ascend_opentelemetry.npu._mspti_library import Kind, Library
-from ascend_opentelemetry.npu._mspti_operators import MsptiOperators
-from ascend_opentelemetry.npu._mspti_records import Names, Reader, Records
-from ascend_opentelemetry.npu._mspti_session import MsptiSession
-from ascend_opentelemetry.npu._operator_metrics import OperatorMetrics
-from ascend_opentelemetry.npu._operator_windows import OperatorWindows
+from ascend_opentelemetry.npu.mspti._buffers import Buffers
+from ascend_opentelemetry.npu.mspti._library import Kind, Library
+from ascend_opentelemetry.npu.mspti._operators import MsptiOperators
+from ascend_opentelemetry.npu.mspti._records import Names, Reader, Records
+from ascend_opentelemetry.npu.mspti._session import MsptiSession
+from ascend_opentelemetry.npu.operators._live import OperatorWindows
+from ascend_opentelemetry.npu.operators._metrics import OperatorMetrics
 from ascend_opentelemetry.recorder import Forward
 from benchmarks._table import interleaved, per_round, show_ratios, show_rounds
 from tests.support.npu_stand_in.mspti import MsptiStandIn, build_mspti

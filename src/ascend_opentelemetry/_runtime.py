@@ -19,11 +19,11 @@ from ascend_opentelemetry.host import HostSource
 from ascend_opentelemetry.metrics import MetricsSink
 from ascend_opentelemetry.native import NativeSink, ProfileConfig, ProfileSession, filter_problem
 from ascend_opentelemetry.native import choose as choose_native
-from ascend_opentelemetry.npu._aclprof import AclprofSource
-from ascend_opentelemetry.npu._allocator import AllocatorSource
-from ascend_opentelemetry.npu._dcmi_source import DcmiSource
-from ascend_opentelemetry.npu._mspti_source import MsptiSource
-from ascend_opentelemetry.npu._torch_source import TorchSource
+from ascend_opentelemetry.npu.aclprof._source import AclprofSource
+from ascend_opentelemetry.npu.dcmi._source import DcmiSource
+from ascend_opentelemetry.npu.mspti._source import MsptiSource
+from ascend_opentelemetry.npu.torch._allocator import AllocatorSource
+from ascend_opentelemetry.npu.torch._source import TorchSource
 from ascend_opentelemetry.recorder import RootSampler, Sink, Source, SourceWindow, recorder
 from ascend_opentelemetry.recorder._peers import SERVICE_VARIABLE
 from ascend_opentelemetry.status import ExporterStatus, Exporting, StatusSink, describe_native, mode_of

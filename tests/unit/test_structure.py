@@ -33,6 +33,16 @@ ALLOWED = {
     "distro": {TOP, "otlp", "recorder", "semconv"},
     "cli": {"native", "symbols", "status", "otlp", "recorder", "npu"},
 }
+#: The same for the folders of ``npu``: each but the base (``npu`` itself) stands for a library or a kind of file.
+ALLOWED_IN_NPU = {
+    "npu": set(),
+    "npu.operators": {"npu"},
+    "npu.dcmi": {"npu"},
+    "npu.mspti": {"npu", "npu.operators"},
+    "npu.torch": {"npu", "npu.operators", "npu.dcmi"},
+    "npu.aclprof": {"npu", "npu.torch"},
+    "npu.recordings": {"npu", "npu.operators"},
+}
 #: Modules that import nothing of ours: open to all.
 LEAVES = {f"{PACKAGE}.version", f"{PACKAGE}.environment_variables", f"{PACKAGE}._endpoint", f"{PACKAGE}._role"}
 
@@ -47,8 +57,13 @@ MODULES = {module_name(path): path for path in sorted(ROOT.rglob("*.py"))}
 
 def stage(module: str) -> str:
     parts = module.split(".")
-    folder = len(parts) > 1 and (ROOT / parts[1]).is_dir()
-    return parts[1] if folder else TOP
+    return parts[1] if len(parts) > 1 and (ROOT / parts[1]).is_dir() else TOP
+
+
+def folder(module: str) -> str:
+    """``npu.dcmi`` of a module in that folder."""
+    parts = MODULES[module].relative_to(ROOT).parent.parts
+    return ".".join(parts)
 
 
 def is_for_type_checkers(node: ast.AST) -> bool:
@@ -84,6 +99,13 @@ def test_a_module_imports_its_own_stage_and_those_before_it(module) -> None:
     own = stage(module)
     allowed = ALLOWED[own] | {own}
     wrong = {name for name in imports(module) - LEAVES if stage(name) not in allowed}
+    assert wrong == set()
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if stage(module) == "npu"])
+def test_a_module_of_the_npu_imports_what_its_folder_may(module) -> None:
+    wrong = {name for name in imports(module) if stage(name) == "npu"}
+    wrong = {name for name in wrong if folder(name) not in ALLOWED_IN_NPU[folder(module)] | {folder(module)}}
     assert wrong == set()
 
 

@@ -20,9 +20,9 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from torch_npu import npu
 
-from ascend_opentelemetry.npu import _allocator
-from ascend_opentelemetry.npu._allocator import Allocator, AllocatorSource
-from ascend_opentelemetry.npu._dcmi_driver import Driver
+from ascend_opentelemetry.npu.dcmi._driver import Driver
+from ascend_opentelemetry.npu.torch import _allocator
+from ascend_opentelemetry.npu.torch._allocator import Allocator, AllocatorSource
 
 reader, logs = InMemoryMetricReader(), InMemoryLogRecordExporter()
 provider, logger_provider = MeterProvider([reader]), LoggerProvider()

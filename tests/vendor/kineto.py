@@ -20,10 +20,10 @@ Cann()
 from torch.profiler import ProfilerActivity, profile, record_function
 from torch_npu import npu
 
-from ascend_opentelemetry.npu._mspti_buffers import Buffers
-from ascend_opentelemetry.npu._mspti_library import Kind, Library, LibraryError
-from ascend_opentelemetry.npu._mspti_records import Reader
-from ascend_opentelemetry.npu._mspti_session import MsptiSession
+from ascend_opentelemetry.npu.mspti._buffers import Buffers
+from ascend_opentelemetry.npu.mspti._library import Kind, Library, LibraryError
+from ascend_opentelemetry.npu.mspti._records import Reader
+from ascend_opentelemetry.npu.mspti._session import MsptiSession
 from tests.support.npu_stand_in.mspti import MsptiStandIn
 
 LIBRARY = Path(os.environ["ASCEND_HOME_PATH"], "lib64", "libmspti.so")

@@ -15,7 +15,7 @@ from ascend_opentelemetry.cli import _npu_import, _table
 from ascend_opentelemetry.cli._npu_reading import Reading
 
 if TYPE_CHECKING:
-    from ascend_opentelemetry.npu._recording_top import Line
+    from ascend_opentelemetry.npu.recordings._top import Line
 
 _LIMIT = 20
 _BY = ("type", "name", "core")
@@ -80,7 +80,7 @@ def run_import(options: argparse.Namespace) -> int:
 
 def run_top(options: argparse.Namespace) -> int:
     """Print the operators."""
-    from ascend_opentelemetry.npu._recording_top import Top
+    from ascend_opentelemetry.npu.recordings._top import Top
 
     reading = Reading(options.path)
     whole = Top(options.by)

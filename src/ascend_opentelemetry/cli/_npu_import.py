@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from ascend_opentelemetry._endpoint import without_secrets
 from ascend_opentelemetry.cli._npu_reading import Reading
-from ascend_opentelemetry.npu._names import label, printable
+from ascend_opentelemetry.npu.operators._names import label, printable
 
 if TYPE_CHECKING:
-    from ascend_opentelemetry.npu._recording_content import Content
-    from ascend_opentelemetry.npu._recording_otlp import OtlpSender
-    from ascend_opentelemetry.npu._recording_search import Source
-    from ascend_opentelemetry.npu._recording_telemetry import Event, Point
+    from ascend_opentelemetry.npu.recordings._content import Content
+    from ascend_opentelemetry.npu.recordings._otlp import OtlpSender
+    from ascend_opentelemetry.npu.recordings._search import Source
+    from ascend_opentelemetry.npu.recordings._telemetry import Event, Point
 
 
 def run(path: Path, *, as_json: bool, again: bool) -> int:
@@ -31,7 +31,7 @@ def run(path: Path, *, as_json: bool, again: bool) -> int:
     Returns:
         The exit code.
     """
-    from ascend_opentelemetry.npu._recording_otlp import OtlpSender, SendError
+    from ascend_opentelemetry.npu.recordings._otlp import OtlpSender, SendError
 
     try:
         state = None if as_json else _State(again)
@@ -74,7 +74,7 @@ def run(path: Path, *, as_json: bool, again: bool) -> int:
 
 
 def _read(reading: Reading, source: Source, hidden: frozenset[Any]) -> Content | None:
-    from ascend_opentelemetry.npu._recording_content import Content
+    from ascend_opentelemetry.npu.recordings._content import Content
 
     content = Content(hidden)
     if not reading.read(source, content):
@@ -91,7 +91,7 @@ class _State:
     """What was sent to the endpoint of the variables."""
 
     def __init__(self, again: bool) -> None:
-        from ascend_opentelemetry.npu._recording_state import ImportState, default_path
+        from ascend_opentelemetry.npu.recordings._state import ImportState, default_path
 
         signals = ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT")
         general = os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "")
@@ -102,7 +102,7 @@ class _State:
 
     def kinds(self, source: Source) -> set[Any] | None:
         """What was sent of the file as it is now; None if nothing was."""
-        from ascend_opentelemetry.npu._recording_state import stamp
+        from ascend_opentelemetry.npu.recordings._state import stamp
 
         try:
             self._stamp = stamp(source.path)
@@ -119,9 +119,9 @@ def _telemetry(
     content: Content, source: Source, delta: bool
 ) -> tuple[dict[str, Any], Iterator[Point], Iterator[Event]]:
     """Attributes of the resource, points and events."""
-    from ascend_opentelemetry.npu import _recording_metrics as names
-    from ascend_opentelemetry.npu._recording_info import info
-    from ascend_opentelemetry.npu._recording_telemetry import events, points
+    from ascend_opentelemetry.npu.recordings import _semconv as names
+    from ascend_opentelemetry.npu.recordings._info import info
+    from ascend_opentelemetry.npu.recordings._telemetry import events, points
 
     beside = info(source.recording)
     rank = content.rank if content.rank is not None else beside.rank
@@ -131,7 +131,7 @@ def _telemetry(
 
 
 def _send(sender: OtlpSender, content: Content, source: Source) -> int:
-    from ascend_opentelemetry.npu._recording_otlp import wants_delta
+    from ascend_opentelemetry.npu.recordings._otlp import wants_delta
 
     return sender.send(*_telemetry(content, source, wants_delta(os.environ)))
 
@@ -149,7 +149,7 @@ def _line(value: Mapping[str, Any], resource: Mapping[str, Any]) -> None:
 
 
 def _point(point: Point) -> dict[str, Any]:
-    from ascend_opentelemetry.npu._recording_telemetry import BOUNDS, Histogram
+    from ascend_opentelemetry.npu.recordings._telemetry import BOUNDS, Histogram
 
     value = point.value
     if isinstance(value, Histogram):
@@ -183,7 +183,7 @@ def _event(event: Event) -> dict[str, Any]:
 
 
 def _summary(content: Content) -> str:
-    from ascend_opentelemetry.npu._operators import COUNT
+    from ascend_opentelemetry.npu.operators._statistics import COUNT
 
     counts = {
         "operators": content.by_window.rows()[:, COUNT].sum() + sum(total.count for total in content.totals),

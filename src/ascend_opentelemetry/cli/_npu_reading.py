@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ascend_opentelemetry.npu._names import printable
+from ascend_opentelemetry.npu.operators._names import printable
 
 if TYPE_CHECKING:
-    from ascend_opentelemetry.npu._recording import Kind, RecordingError, RecordingSink
-    from ascend_opentelemetry.npu._recording_search import Source
+    from ascend_opentelemetry.npu.recordings._search import Source
+    from ascend_opentelemetry.npu.recordings._sink import Kind, RecordingError, RecordingSink
 
 
 class Reading:
@@ -25,7 +25,7 @@ class Reading:
     """
 
     def __init__(self, path: Path) -> None:
-        from ascend_opentelemetry.npu._recording_search import Plan
+        from ascend_opentelemetry.npu.recordings._search import Plan
 
         self._plan = Plan(path)
         self.problems: list[RecordingError] = []
@@ -56,7 +56,7 @@ class Reading:
 
     def read(self, source: Source, sink: RecordingSink) -> bool:
         """Read a file; False where that failed, which is told."""
-        from ascend_opentelemetry.npu._recording import RecordingError
+        from ascend_opentelemetry.npu.recordings._sink import RecordingError
 
         size, begin = _size(source.path), self._bar.n if self._bar is not None else 0
 

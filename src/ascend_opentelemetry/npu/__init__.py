@@ -1,1 +1,1 @@
-"""What an NPU did: recordings of its profilers, statistics of its operators, its memory and state."""
+"""What an NPU did and does: a folder for each library or kind of file that tells it, and what they share."""

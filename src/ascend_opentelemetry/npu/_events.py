@@ -9,7 +9,7 @@ from opentelemetry._logs import LogRecord, SeverityNumber, get_logger
 from opentelemetry.context import Context
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 
-from ascend_opentelemetry.npu._recording_metrics import SCOPE
+from ascend_opentelemetry.npu._scope import SCOPE
 from ascend_opentelemetry.recorder import SpanIds
 from ascend_opentelemetry.version import __version__
 

@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider, Observation
 
-from ascend_opentelemetry.npu._recording_metrics import SCOPE
+from ascend_opentelemetry.npu._scope import SCOPE
 from ascend_opentelemetry.semconv.metrics import Metric
 from ascend_opentelemetry.version import __version__
 

@@ -1,5 +1,5 @@
 /* Layouts of DCMI (LP64), as far as the stand-ins give them; sizes and offsets are those measured with the published
- * headers, and the same as in ascend_opentelemetry/npu/_dcmi_abi.py, which a test compares with these assertions. */
+ * headers, and the same as in ascend_opentelemetry/npu/dcmi/_abi.py, which a test compares with these assertions. */
 #ifndef STAND_IN_DCMI_H
 #define STAND_IN_DCMI_H
 

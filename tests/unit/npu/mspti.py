@@ -12,10 +12,10 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from ascend_opentelemetry.native import ProfileConfig
-from ascend_opentelemetry.npu._mspti_buffers import Buffers
-from ascend_opentelemetry.npu._mspti_library import Library
-from ascend_opentelemetry.npu._mspti_records import Reader
-from ascend_opentelemetry.npu._mspti_session import MsptiSession
+from ascend_opentelemetry.npu.mspti._buffers import Buffers
+from ascend_opentelemetry.npu.mspti._library import Library
+from ascend_opentelemetry.npu.mspti._records import Reader
+from ascend_opentelemetry.npu.mspti._session import MsptiSession
 from ascend_opentelemetry.recorder import SourceWindow
 
 

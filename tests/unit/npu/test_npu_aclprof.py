@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 
 from ascend_opentelemetry.native import parse
-from ascend_opentelemetry.npu import _aclprof, _profiling_session
-from ascend_opentelemetry.npu._aclprof import AclprofSource
-from ascend_opentelemetry.npu._aclprof_library import Aclprof, AclprofError, conflict, data_types
+from ascend_opentelemetry.npu import _profiling_session
+from ascend_opentelemetry.npu.aclprof import _source
+from ascend_opentelemetry.npu.aclprof._library import Aclprof, AclprofError, conflict, data_types
+from ascend_opentelemetry.npu.aclprof._source import AclprofSource
 from ascend_opentelemetry.recorder import SourceWindow
 from tests.support.npu_stand_in.aclprof import build_aclprof, write_msprof
 
@@ -224,10 +225,10 @@ def test_the_masks_are_those_of_the_levels() -> None:
 
 
 def test_the_device_is_the_one_that_the_allocator_has_used(monkeypatch) -> None:
-    monkeypatch.setattr(_aclprof._allocator, "statistics", dict)
-    assert _aclprof.used_device() is None
-    monkeypatch.setattr(_aclprof._allocator, "statistics", lambda: {5: {"reserved_bytes.all.peak": 1}})
-    assert _aclprof.used_device() == 5
+    monkeypatch.setattr(_source._allocator, "statistics", dict)
+    assert _source.used_device() is None
+    monkeypatch.setattr(_source._allocator, "statistics", lambda: {5: {"reserved_bytes.all.peak": 1}})
+    assert _source.used_device() == 5
 
 
 def test_npu_top_reads_the_recording_by_msprof(tmp_path, calls, events, monkeypatch, write_database) -> None:

@@ -16,9 +16,10 @@ from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogR
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
-from ascend_opentelemetry.npu import _allocator, _events
-from ascend_opentelemetry.npu._allocator import Allocator, AllocatorSource, statistics
-from ascend_opentelemetry.npu._dcmi_driver import Driver
+from ascend_opentelemetry.npu import _events
+from ascend_opentelemetry.npu.dcmi._driver import Driver
+from ascend_opentelemetry.npu.torch import _allocator
+from ascend_opentelemetry.npu.torch._allocator import Allocator, AllocatorSource, statistics
 from devtools.otlp_receiver import to_json
 from devtools.semconv import load
 from tests.support.live_check import LiveCheck

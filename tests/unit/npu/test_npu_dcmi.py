@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from ascend_opentelemetry.npu import _dcmi_abi as abi
-from ascend_opentelemetry.npu import _dcmi_driver, _dcmi_library
-from ascend_opentelemetry.npu._dcmi_driver import Driver
-from ascend_opentelemetry.npu._dcmi_reader import Memory
 from ascend_opentelemetry.npu._devices import Device, visible
+from ascend_opentelemetry.npu.dcmi import _abi as abi
+from ascend_opentelemetry.npu.dcmi import _driver, _library
+from ascend_opentelemetry.npu.dcmi._driver import Driver
+from ascend_opentelemetry.npu.dcmi._reader import Memory
 from tests.support import npu_stand_in
 from tests.support.npu_stand_in import StandIn, build_dcmi
 
@@ -170,7 +170,7 @@ def test_a_device_that_disappears_and_comes_back_hides_no_other(v1) -> None:
 def test_a_driver_that_does_not_answer_holds_readers_up_once_and_is_read_when_it_answers(
     v1, monkeypatch, caplog
 ) -> None:
-    monkeypatch.setattr(_dcmi_driver, "_PATIENCE", 0.2)
+    monkeypatch.setattr(_driver, "_PATIENCE", 0.2)
     driver = open_driver(v1.path)
     assert len(driver.readings()) == 2
     v1.set("delay_us", 500_000)
@@ -248,7 +248,7 @@ def test_a_driver_without_devices_is_told_from_none(v1, tmp_path) -> None:
 )
 def test_the_library_is_found_where_the_driver_puts_it(tmp_path, env) -> None:
     path = build_dcmi("v1", tmp_path / "driver" / "lib64")
-    assert _dcmi_library.find({name: value.format(tmp_path) for name, value in env.items()}) == path
+    assert _library.find({name: value.format(tmp_path) for name, value in env.items()}) == path
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,9 @@ from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metr
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
-from ascend_opentelemetry.npu import _hw_metrics
-from ascend_opentelemetry.npu._dcmi_driver import Driver
 from ascend_opentelemetry.npu._observed import ObservedMetrics
+from ascend_opentelemetry.npu.dcmi import _hw_metrics
+from ascend_opentelemetry.npu.dcmi._driver import Driver
 from devtools.otlp_receiver import to_json
 from devtools.semconv import load
 from tests.support.live_check import LiveCheck

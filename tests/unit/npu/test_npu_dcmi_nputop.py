@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ascend_opentelemetry.npu._dcmi_driver import Driver
+from ascend_opentelemetry.npu.dcmi._driver import Driver
 from tests.support.npu_stand_in import build_dcmi
 
 PROGRAM = """

@@ -20,11 +20,12 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from ascend_opentelemetry._runtime import _make_sources
 from ascend_opentelemetry.native import NativeSink, ProfileConfig
-from ascend_opentelemetry.npu import _dcmi_source, _events, _hw_metrics
-from ascend_opentelemetry.npu._dcmi_driver import Driver, driver
-from ascend_opentelemetry.npu._dcmi_reader import Memory
-from ascend_opentelemetry.npu._dcmi_source import NPU_TYPE, DcmiSource, hw_metrics
+from ascend_opentelemetry.npu import _events
 from ascend_opentelemetry.npu._devices import Device
+from ascend_opentelemetry.npu.dcmi import _hw_metrics, _source
+from ascend_opentelemetry.npu.dcmi._driver import Driver, driver
+from ascend_opentelemetry.npu.dcmi._reader import Memory
+from ascend_opentelemetry.npu.dcmi._source import NPU_TYPE, DcmiSource, hw_metrics
 from ascend_opentelemetry.recorder import Recorder, SourceWindow
 from devtools.otlp_receiver import to_json
 from devtools.semconv import load
@@ -63,7 +64,7 @@ def v1(tmp_path: Path) -> StandIn:
 @pytest.fixture
 def recorder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
     recorder = Recorder()
-    monkeypatch.setattr(_dcmi_source, "recorder", recorder)
+    monkeypatch.setattr(_source, "recorder", recorder)
     yield recorder
     recorder.shutdown(1)
 
@@ -227,7 +228,7 @@ def test_a_log_processor_that_raises_ends_the_samples_and_nothing_else(make, v1,
     def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError("full")
 
-    monkeypatch.setattr(_dcmi_source, "emit", broken)
+    monkeypatch.setattr(_source, "emit", broken)
     source = make(v1.path)
     source.open(window(50))
     until(lambda: recorder.queue and samplers() == [])

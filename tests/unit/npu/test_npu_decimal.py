@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ascend_opentelemetry.npu._decimal import to_bytes, to_ns
+from ascend_opentelemetry.npu.recordings._decimal import to_bytes, to_ns
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from ascend_opentelemetry.npu._recording import RecordingError
-from ascend_opentelemetry.npu._recording_content import Content
-from ascend_opentelemetry.npu._recording_search import Plan
+from ascend_opentelemetry.npu.recordings._content import Content
+from ascend_opentelemetry.npu.recordings._search import Plan
+from ascend_opentelemetry.npu.recordings._sink import RecordingError
 from tests.unit.npu.recordings import HEAD, INFO, ROW, STRINGS, TASK, tasks, write_csv
 
 

@@ -15,20 +15,20 @@ from opentelemetry.exporter.otlp.proto.common._log_encoder import encode_logs
 from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
 from opentelemetry.sdk.resources import Resource
 
-from ascend_opentelemetry.npu import _operators as columns
-from ascend_opentelemetry.npu import _recording_csv, _recording_db, _recording_json
-from ascend_opentelemetry.npu._operators import Operator, by_key
-from ascend_opentelemetry.npu._recording import OperatorTotal, RecordingError
-from ascend_opentelemetry.npu._recording_content import Content
-from ascend_opentelemetry.npu._recording_info import Info, info
-from ascend_opentelemetry.npu._recording_otlp import _log_record, _metrics_data
-from ascend_opentelemetry.npu._recording_search import Plan
-from ascend_opentelemetry.npu._recording_telemetry import Histogram, events, points
-from ascend_opentelemetry.npu._recording_top import Top
-from ascend_opentelemetry.npu._windows import KEY
+from ascend_opentelemetry.npu.operators import _statistics as columns
+from ascend_opentelemetry.npu.operators._statistics import Operator, by_key
+from ascend_opentelemetry.npu.operators._windows import KEY
+from ascend_opentelemetry.npu.recordings import _csv, _db, _json
+from ascend_opentelemetry.npu.recordings._content import Content
+from ascend_opentelemetry.npu.recordings._info import Info, info
+from ascend_opentelemetry.npu.recordings._otlp import _log_record, _metrics_data
+from ascend_opentelemetry.npu.recordings._search import Plan
+from ascend_opentelemetry.npu.recordings._sink import OperatorTotal, RecordingError
+from ascend_opentelemetry.npu.recordings._telemetry import Histogram, events, points
+from ascend_opentelemetry.npu.recordings._top import Top
 from tests.unit.npu.recordings import HEAD, INFO, ROW, START, STRINGS, TASK, tasks, write_csv
 
-READERS = {".db": _recording_db.read, ".csv": _recording_csv.read, ".json": _recording_json.read}
+READERS = {".db": _db.read, ".csv": _csv.read, ".json": _json.read}
 
 
 def read(path: Path, sink: Any = None) -> Any:

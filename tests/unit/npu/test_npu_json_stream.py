@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ascend_opentelemetry.npu import _json_stream
-from ascend_opentelemetry.npu._json_stream import JsonStream
+from ascend_opentelemetry.npu.recordings import _json_stream
+from ascend_opentelemetry.npu.recordings._json_stream import JsonStream
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),

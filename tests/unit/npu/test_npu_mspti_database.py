@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from ascend_opentelemetry.native import parse
-from ascend_opentelemetry.npu import _mspti_database
-from ascend_opentelemetry.npu._mspti_database import MsptiDatabase
-from ascend_opentelemetry.npu._mspti_records import Names
+from ascend_opentelemetry.npu.mspti import _database
+from ascend_opentelemetry.npu.mspti._database import MsptiDatabase
+from ascend_opentelemetry.npu.mspti._records import Names
 from tests.support.analyzer import run_analyzer
 from tests.support.npu_stand_in.mspti import MsptiStandIn, build_mspti
 from tests.unit.npu.mspti import session
@@ -137,7 +137,7 @@ def test_the_next_window_of_a_process_goes_on_in_its_file_and_another_process_is
         recorded.write(database)
         database.close()
     assert len(recorded.rows("Kernel")) == 2
-    _mspti_database._made.clear()
+    _database._made.clear()
     before = recorded.path.read_bytes()
     recorded.stand_in.kernel(1, 2, "mine")
     database = recorded.database()
@@ -164,7 +164,7 @@ def test_a_folder_that_cannot_be_made_is_one_warning_and_counted_rows(recorded, 
 
 
 def test_a_file_that_is_locked_by_another_writer_costs_its_rows_only(recorded, monkeypatch) -> None:
-    monkeypatch.setattr(_mspti_database, "_BUSY_SECONDS", 0.05)
+    monkeypatch.setattr(_database, "_BUSY_SECONDS", 0.05)
     database = recorded.database()
     recorded.stand_in.kernel(1, 2, "k")
     recorded.write(database)
@@ -187,7 +187,7 @@ def test_a_forked_child_does_not_touch_the_file_of_its_parent(recorded) -> None:
 
     def child() -> list[Any]:
         database.close()
-        return [_mspti_database._forking.locked()]
+        return [_database._forking.locked()]
 
     assert in_child(child) == [False]
     recorded.stand_in.kernel(1, 2, "k")
@@ -197,9 +197,9 @@ def test_a_forked_child_does_not_touch_the_file_of_its_parent(recorded) -> None:
 
 
 def test_a_fork_that_did_not_wait_for_a_slow_write_leaves_its_lock_to_it() -> None:
-    with _mspti_database._forking:
-        assert in_child(lambda: [_mspti_database._forking.locked()]) == [False]
-        assert _mspti_database._forking.locked()
+    with _database._forking:
+        assert in_child(lambda: [_database._forking.locked()]) == [False]
+        assert _database._forking.locked()
 
 
 def test_the_analyzer_shows_the_lanes(recorded, tmp_path) -> None:

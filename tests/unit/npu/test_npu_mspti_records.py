@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ascend_opentelemetry.npu import _mspti_buffers
-from ascend_opentelemetry.npu._mspti_library import Kind, Library, LibraryError, load, preload_line
-from ascend_opentelemetry.npu._mspti_records import FIELDS, Names, Numbers
-from ascend_opentelemetry.npu._mspti_session import MsptiSession
+from ascend_opentelemetry.npu.mspti import _buffers
+from ascend_opentelemetry.npu.mspti._library import Kind, Library, LibraryError, load, preload_line
+from ascend_opentelemetry.npu.mspti._records import FIELDS, Names, Numbers
+from ascend_opentelemetry.npu.mspti._session import MsptiSession
 from tests.support.npu_stand_in.mspti import MsptiStandIn, build_mspti
 from tests.unit.npu.mspti import session
 
@@ -105,7 +105,7 @@ def test_an_external_id_is_that_of_the_thread_which_has_pushed_it(library, stand
 
 
 def test_none_of_many_records_of_any_mixture_is_lost(library, stand_in, monkeypatch) -> None:
-    monkeypatch.setattr(_mspti_buffers, "SIZE", 4096)
+    monkeypatch.setattr(_buffers, "SIZE", 4096)
     opened, reader = session(library)
     monkeypatch.setattr(reader, "_walk_by_library", lambda *_: pytest.fail("a call a record"))
     kinds = [Kind.KERNEL] * 40 + [Kind.API, Kind.KERNEL] * 30 + [Kind.API] * 9 + [Kind.MARKER] + [Kind.KERNEL] * 9
@@ -162,8 +162,8 @@ def test_a_buffer_that_is_no_list_of_records_gives_none(library, stand_in) -> No
 
 
 def test_buffers_are_used_again_and_are_not_more_than_allowed(library, stand_in, monkeypatch) -> None:
-    monkeypatch.setattr(_mspti_buffers, "SIZE", 4096)
-    monkeypatch.setattr(_mspti_buffers, "MOST", 3)
+    monkeypatch.setattr(_buffers, "SIZE", 4096)
+    monkeypatch.setattr(_buffers, "MOST", 3)
     opened, _ = session(library)
     for _ in range(10):
         stand_in.produce(1, 100)
@@ -182,14 +182,14 @@ def test_a_buffer_that_finds_no_memory_is_one_that_was_refused(monkeypatch) -> N
     def exhausted(*_args: Any, **_options: Any) -> None:
         raise MemoryError
 
-    buffers = _mspti_buffers.Buffers(threading.Event())
+    buffers = _buffers.Buffers(threading.Event())
     buffer, size, most = ctypes.c_void_p(1), ctypes.c_size_t(1), ctypes.c_size_t(1)
     with monkeypatch.context() as patched:
-        patched.setattr(_mspti_buffers.np, "empty", exhausted)
+        patched.setattr(_buffers.np, "empty", exhausted)
         buffers.request(ctypes.pointer(buffer), ctypes.pointer(size), ctypes.pointer(most))
     assert (buffer.value, size.value, most.value, buffers.refused) == (None, 0, 0, 1)
     buffers.request(ctypes.pointer(buffer), ctypes.pointer(size), ctypes.pointer(most))
-    assert size.value == _mspti_buffers.SIZE
+    assert size.value == _buffers.SIZE
 
 
 def test_numbers_stay_the_same_as_more_come() -> None:

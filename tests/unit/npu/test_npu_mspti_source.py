@@ -17,11 +17,11 @@ import pytest
 
 from ascend_opentelemetry._runtime import _make_sources
 from ascend_opentelemetry._sources import HeldBack, Sources
-from ascend_opentelemetry.npu import _mspti_collector, _mspti_source
-from ascend_opentelemetry.npu._mspti_collector import MsptiCollector
-from ascend_opentelemetry.npu._mspti_source import MsptiSource, device_is_used
-from ascend_opentelemetry.npu._operator_metrics import OperatorMetrics
-from ascend_opentelemetry.npu._operator_windows import OperatorWindows
+from ascend_opentelemetry.npu.mspti import _collector, _source
+from ascend_opentelemetry.npu.mspti._collector import MsptiCollector
+from ascend_opentelemetry.npu.mspti._source import MsptiSource, device_is_used
+from ascend_opentelemetry.npu.operators._live import OperatorWindows
+from ascend_opentelemetry.npu.operators._metrics import OperatorMetrics
 from ascend_opentelemetry.recorder import forwards
 from tests.support.npu_stand_in.mspti import MsptiStandIn, build_mspti
 from tests.unit.npu.mspti import Events, Metrics, until, window
@@ -54,7 +54,7 @@ def source(metrics: Metrics, events: Events, monkeypatch: pytest.MonkeyPatch) ->
     def make(wake: threading.Event) -> MsptiCollector:
         return MsptiCollector(wake, OperatorWindows(OperatorMetrics(metrics.provider), events.emit))
 
-    monkeypatch.setattr("ascend_opentelemetry.npu._mspti_source._collector", make)
+    monkeypatch.setattr("ascend_opentelemetry.npu.mspti._source._collector", make)
     source = MsptiSource(lambda: True)
     yield source
     source.shutdown(5)
@@ -144,8 +144,8 @@ def test_the_setting_collects_without_a_window_and_writes_no_file(
 
 
 def test_a_flush_hands_on_what_waits_for_later(source, stand_in, metrics, events, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(_mspti_collector, "FLUSH_SECONDS", 3600)
-    monkeypatch.setattr(_mspti_source, "FLUSH_SECONDS", 10)
+    monkeypatch.setattr(_collector, "FLUSH_SECONDS", 3600)
+    monkeypatch.setattr(_source, "FLUSH_SECONDS", 10)
     assert source.flush(10)
     source.open(window(tmp_path, stand_in.base))
     until(lambda: subscribed(source))
@@ -205,7 +205,7 @@ def test_a_process_without_a_device_does_not_subscribe(stand_in, tmp_path, monke
 def test_another_subscriber_is_a_status_and_one_warning_until_it_goes(
     source, stand_in, tmp_path, caplog, monkeypatch
 ) -> None:
-    monkeypatch.setattr(_mspti_collector, "RETRY_SECONDS", 0.1)
+    monkeypatch.setattr(_collector, "RETRY_SECONDS", 0.1)
     other = stand_in.subscribe()
     source.open(window(tmp_path))
     until(lambda: "another one" in str(source.describe().get("reason")))
@@ -283,7 +283,7 @@ def test_what_needs_the_library_preloaded_is_said_once_with_the_line_to_run(sour
 
 @pytest.mark.parametrize("where", ["stall_subscribe", "stall_flush"])
 def test_a_library_that_does_not_return_delays_nobody(source, stand_in, tmp_path, monkeypatch, where) -> None:
-    monkeypatch.setattr(_mspti_source, "STALLED_SECONDS", 0.3)
+    monkeypatch.setattr(_source, "STALLED_SECONDS", 0.3)
     stand_in.set(where, 1)
     begin = time.monotonic()
     source.open(window(tmp_path))
@@ -319,7 +319,7 @@ def test_an_error_of_ours_ends_the_thread_and_frees_the_subscription(
     def broken(*_args: Any, **_options: Any) -> None:
         raise ZeroDivisionError("in a test")
 
-    monkeypatch.setattr(_mspti_collector.MsptiOperators, "take", broken)
+    monkeypatch.setattr(_collector.MsptiOperators, "take", broken)
     source.open(window(tmp_path))
     until(lambda: subscribed(source))
     stand_in.kernel(100, 4000, "a", id_=1)
@@ -333,7 +333,7 @@ def test_an_error_of_ours_ends_the_thread_and_frees_the_subscription(
 def test_records_of_a_window_that_opens_while_the_library_holds_back_are_in_its_file(
     source, stand_in, tmp_path, monkeypatch
 ) -> None:
-    monkeypatch.setattr(_mspti_collector, "FLUSH_SECONDS", 60.0)
+    monkeypatch.setattr(_collector, "FLUSH_SECONDS", 60.0)
     source.open(window(tmp_path / "first"))
     until(lambda: subscribed(source))
     stand_in.kernel(time.time_ns(), 4000, "of_first", id_=1)

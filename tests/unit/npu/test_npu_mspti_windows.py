@@ -11,12 +11,12 @@ from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
 
 from ascend_opentelemetry.npu import _events
-from ascend_opentelemetry.npu._mspti_library import EXTERNAL_KIND, Library
-from ascend_opentelemetry.npu._mspti_operators import MsptiOperators
-from ascend_opentelemetry.npu._mspti_records import Names
-from ascend_opentelemetry.npu._operator_metrics import OperatorMetrics
-from ascend_opentelemetry.npu._operator_windows import OperatorWindows
-from ascend_opentelemetry.npu._operators import Operator, Statistics
+from ascend_opentelemetry.npu.mspti._library import EXTERNAL_KIND, Library
+from ascend_opentelemetry.npu.mspti._operators import MsptiOperators
+from ascend_opentelemetry.npu.mspti._records import Names
+from ascend_opentelemetry.npu.operators._live import OperatorWindows
+from ascend_opentelemetry.npu.operators._metrics import OperatorMetrics
+from ascend_opentelemetry.npu.operators._statistics import Operator, Statistics
 from ascend_opentelemetry.recorder import Forward, Forwards
 from tests.support.npu_stand_in.mspti import MsptiStandIn, build_mspti
 from tests.unit.npu.mspti import Events, Metrics, session

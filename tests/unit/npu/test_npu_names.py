@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from ascend_opentelemetry.npu._names import collective, is_communication, is_unknown, operator_type, payload
+from ascend_opentelemetry.npu.operators._names import collective, is_communication, is_unknown, operator_type, payload
 
 HASH = "0f3a9c5d7e1b2a4c6d8e0f1a2b3c4d5e"
 

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ascend_opentelemetry.npu import _operators as columns
-from ascend_opentelemetry.npu._operators import BOUNDS_NS, OTHER, Keys, Operator, Statistics, by_key, fold
-from ascend_opentelemetry.npu._samples import LAST_NS, LAST_VALUE, MAX_VALUE, SAMPLES, Samples
-from ascend_opentelemetry.npu._windows import KEY, WINDOW
+from ascend_opentelemetry.npu.operators import _statistics as columns
+from ascend_opentelemetry.npu.operators._statistics import BOUNDS_NS, OTHER, Keys, Operator, Statistics, by_key, fold
+from ascend_opentelemetry.npu.operators._windows import KEY, WINDOW
+from ascend_opentelemetry.npu.recordings._samples import LAST_NS, LAST_VALUE, MAX_VALUE, SAMPLES, Samples
 
 SECOND = 10**9
 

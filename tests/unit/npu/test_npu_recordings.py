@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from ascend_opentelemetry.npu import _operators as columns
-from ascend_opentelemetry.npu import _recording_metrics as names
-from ascend_opentelemetry.npu._operators import by_key
-from ascend_opentelemetry.npu._recording_content import Content
-from ascend_opentelemetry.npu._recording_search import Plan
-from ascend_opentelemetry.npu._recording_top import Top
-from ascend_opentelemetry.npu._samples import LAST_NS, MAX_VALUE, SAMPLES
-from ascend_opentelemetry.npu._windows import KEY
+from ascend_opentelemetry.npu.operators import _statistics as columns
+from ascend_opentelemetry.npu.operators._statistics import by_key
+from ascend_opentelemetry.npu.operators._windows import KEY
+from ascend_opentelemetry.npu.recordings import _semconv as names
+from ascend_opentelemetry.npu.recordings._content import Content
+from ascend_opentelemetry.npu.recordings._samples import LAST_NS, MAX_VALUE, SAMPLES
+from ascend_opentelemetry.npu.recordings._search import Plan
+from ascend_opentelemetry.npu.recordings._top import Top
 from tests.unit.npu.recordings import EXPECTED, RECORDINGS, needs_recordings
 
 pytestmark = needs_recordings

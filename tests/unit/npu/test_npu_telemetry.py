@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from ascend_opentelemetry.npu._recording import OperatorTotal, SampleKey
-from ascend_opentelemetry.npu._recording_content import Content
-from ascend_opentelemetry.npu._recording_info import Info, info
-from ascend_opentelemetry.npu._recording_state import ImportState, default_path, stamp
-from ascend_opentelemetry.npu._recording_telemetry import BOUNDS, Histogram, events, points
+from ascend_opentelemetry.npu.recordings._content import Content
+from ascend_opentelemetry.npu.recordings._info import Info, info
+from ascend_opentelemetry.npu.recordings._sink import OperatorTotal, SampleKey
+from ascend_opentelemetry.npu.recordings._state import ImportState, default_path, stamp
+from ascend_opentelemetry.npu.recordings._telemetry import BOUNDS, Histogram, events, points
 
 SECOND = 10**9
 BEGIN = 1_736_410_576 * SECOND

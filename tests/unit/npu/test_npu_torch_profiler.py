@@ -14,14 +14,15 @@ from typing import Any
 import pytest
 
 from ascend_opentelemetry.native import parse
-from ascend_opentelemetry.npu import _profiling_session, _torch_profiler, _torch_source
-from ascend_opentelemetry.npu._operator_windows import OperatorWindows
-from ascend_opentelemetry.npu._recording import RecordingSink
-from ascend_opentelemetry.npu._recording_json import read
-from ascend_opentelemetry.npu._self_times import SelfTimes
-from ascend_opentelemetry.npu._torch_operators import HostOperators
-from ascend_opentelemetry.npu._torch_profiler import HostOperator, Options, ProfilerError
-from ascend_opentelemetry.npu._torch_source import TorchSource
+from ascend_opentelemetry.npu import _profiling_session
+from ascend_opentelemetry.npu.operators._live import OperatorWindows
+from ascend_opentelemetry.npu.operators._self_times import SelfTimes
+from ascend_opentelemetry.npu.recordings._json import read
+from ascend_opentelemetry.npu.recordings._sink import RecordingSink
+from ascend_opentelemetry.npu.torch import _profiler, _source
+from ascend_opentelemetry.npu.torch._host_operators import HostOperators
+from ascend_opentelemetry.npu.torch._profiler import HostOperator, Options, ProfilerError
+from ascend_opentelemetry.npu.torch._source import TorchSource
 from ascend_opentelemetry.recorder import Forward, SourceWindow, recorder
 
 T = 1_700_000_000 * 10**9
@@ -89,7 +90,7 @@ class Run:
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Run]]:
-    monkeypatch.setattr(_torch_source, "IDLE_SECONDS", 0.2)
+    monkeypatch.setattr(_source, "IDLE_SECONDS", 0.2)
     monkeypatch.delenv("OTEL_PYTHON_VLLM_NPU_OPERATORS", raising=False)
     runs: list[Run] = []
 
@@ -228,7 +229,7 @@ def test_the_fields_of_the_config_file_reach_the_profiler(run, tmp_path) -> None
 
 
 def test_without_a_window_ten_steps_are_sampled_and_nothing_is_written(run, monkeypatch) -> None:
-    monkeypatch.setattr(_torch_source, "SAMPLE_PERIOD", 0.05)
+    monkeypatch.setattr(_source, "SAMPLE_PERIOD", 0.05)
     one = run()
     monkeypatch.setenv("OTEL_PYTHON_VLLM_NPU_OPERATORS", "torch")
     one.source.start(leader=False)
@@ -247,7 +248,7 @@ def test_without_a_window_ten_steps_are_sampled_and_nothing_is_written(run, monk
 
 @pytest.mark.parametrize("steps", [0, 3], ids=["that waits for a step", "that records"])
 def test_a_sample_makes_way_for_a_window(run, tmp_path, monkeypatch, caplog, steps) -> None:
-    monkeypatch.setattr(_torch_source, "SAMPLE_PERIOD", 0.05)
+    monkeypatch.setattr(_source, "SAMPLE_PERIOD", 0.05)
     one = run()
     monkeypatch.setenv("OTEL_PYTHON_VLLM_NPU_OPERATORS", "torch")
     one.source.start(leader=False)
@@ -308,8 +309,8 @@ def test_a_step_goes_on_where_no_thread_can_be_started(run, tmp_path, monkeypatc
 
 
 def test_a_sample_of_a_worker_that_falls_idle_ends(run, monkeypatch) -> None:
-    monkeypatch.setattr(_torch_source, "SAMPLE_PERIOD", 0.05)
-    monkeypatch.setattr(_torch_source, "SAMPLE_SECONDS", 0.1)
+    monkeypatch.setattr(_source, "SAMPLE_PERIOD", 0.05)
+    monkeypatch.setattr(_source, "SAMPLE_SECONDS", 0.1)
     one = run()
     monkeypatch.setenv("OTEL_PYTHON_VLLM_NPU_OPERATORS", "torch")
     one.source.start(leader=False)
@@ -473,8 +474,8 @@ class TorchNpu:
 
 
 def npu_profiler(monkeypatch: pytest.MonkeyPatch, torch_npu: TorchNpu, options: Options) -> Any:
-    monkeypatch.setitem(_torch_profiler.sys.modules, "torch_npu", torch_npu)  # type: ignore[arg-type]
-    return _torch_profiler.make(options, 0xABC)
+    monkeypatch.setitem(_profiler.sys.modules, "torch_npu", torch_npu)  # type: ignore[arg-type]
+    return _profiler.make(options, 0xABC)
 
 
 def test_torch_npu_records_where_it_is_loaded(tmp_path, monkeypatch) -> None:
@@ -522,5 +523,5 @@ def test_a_recording_of_torch_npu_that_is_not_there_is_an_error(tmp_path, monkey
 def test_samples_are_of_the_host_also_where_torch_npu_is_loaded(monkeypatch) -> None:
     host = ModuleType("torch._C._profiler")
     host._ExperimentalConfig = lambda profile_all_threads: None  # type: ignore[attr-defined]
-    monkeypatch.setattr(_torch_profiler, "import_module", lambda name: host)
+    monkeypatch.setattr(_profiler, "import_module", lambda name: host)
     assert npu_profiler(monkeypatch, TorchNpu(), Options()).name == "torch"

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from ascend_opentelemetry.npu import _operators as columns
-from ascend_opentelemetry.npu import _recording_csv, _recording_db, _recording_json
-from ascend_opentelemetry.npu._operators import Operator, by_key
-from ascend_opentelemetry.npu._recording_content import Collective, Content
-from ascend_opentelemetry.npu._windows import KEY
+from ascend_opentelemetry.npu.operators import _statistics as columns
+from ascend_opentelemetry.npu.operators._statistics import Operator, by_key
+from ascend_opentelemetry.npu.operators._windows import KEY
+from ascend_opentelemetry.npu.recordings import _csv, _db, _json
+from ascend_opentelemetry.npu.recordings._content import Collective, Content
 from tests.unit.npu.recordings import (
     HEAD,
     INFO,
@@ -32,7 +32,7 @@ ADD = Operator("Add", "AI_VECTOR_CORE", "")
 
 def read(path: Path, skip=()) -> Content:
     content = Content(skip)
-    reader = {".db": _recording_db.read, ".csv": _recording_csv.read, ".json": _recording_json.read}[path.suffix]
+    reader = {".db": _db.read, ".csv": _csv.read, ".json": _json.read}[path.suffix]
     reader(path, content, lambda share: None)
     return content
 

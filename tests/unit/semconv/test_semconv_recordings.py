@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ascend_opentelemetry.npu import _recording_metrics
+from ascend_opentelemetry.npu.recordings import _semconv
 from ascend_opentelemetry.semconv.metrics import Metric
 from devtools.otlp_receiver import OtlpReceiver
 from devtools.semconv import ROOT, load
@@ -33,7 +33,7 @@ def test_what_recordings_become_is_as_the_registry_declares_it(tmp_path: Path) -
     for signal in ("metrics", "logs"):
         check.add_file(receiver.file(signal))
     assert check.findings == {}
-    metrics = [value.name for value in vars(_recording_metrics).values() if isinstance(value, Metric)]
+    metrics = [value.name for value in vars(_semconv).values() if isinstance(value, Metric)]
     assert {f"metric {name}" for name in metrics} | {"event npu.operator.window", "event npu.profiling.session"} == set(
         check.seen
     )

@@ -1,0 +1,1 @@
+"""Recordings of CANN's own profiler, switched by the native config."""

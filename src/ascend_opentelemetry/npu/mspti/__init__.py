@@ -1,0 +1,1 @@
+"""Operators while they run, by CANN's MSPTI library: metrics, windows, its database."""

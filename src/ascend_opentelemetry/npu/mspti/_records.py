@@ -1,0 +1,222 @@
+"""Buffers of MSPTI as arrays; source of the layouts: the header ``mspti.h`` of Ascend/mspti a3891605, little endian."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import threading
+from collections.abc import Mapping
+from functools import lru_cache
+from itertools import islice
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from ascend_opentelemetry.npu.mspti._library import Kind, Library
+
+_logger = logging.getLogger(__name__)
+
+Records: TypeAlias = npt.NDArray[np.void]
+Bytes: TypeAlias = npt.NDArray[np.uint8]
+Words: TypeAlias = npt.NDArray[np.int64]
+
+#: Field -> type and offset.
+FIELDS: Mapping[Kind, Mapping[str, tuple[str, int]]] = {
+    Kind.MARKER: {
+        "flag": ("<u4", 4), "source": ("<u4", 8), "time": ("<u8", 12), "id": ("<u8", 20), "process": ("<u4", 28),
+        "thread": ("<u4", 32), "name": ("<u8", 36), "domain": ("<u8", 44),
+    },
+    Kind.KERNEL: {
+        "start": ("<u8", 4), "end": ("<u8", 12), "device": ("<u4", 20), "stream": ("<u4", 24),
+        "correlation": ("<u8", 28), "type": ("<u8", 36), "name": ("<u8", 44),
+    },
+    Kind.API: {
+        "start": ("<u8", 4), "end": ("<u8", 12), "process": ("<u4", 20), "thread": ("<u4", 24),
+        "correlation": ("<u8", 28), "name": ("<u8", 36),
+    },
+    Kind.MEMORY: {
+        "operation": ("<u4", 4), "start": ("<u8", 20), "end": ("<u8", 28), "bytes": ("<u8", 44), "device": ("<u4", 56),
+    },
+    Kind.MEMCPY: {
+        "copy": ("<u4", 4), "bytes": ("<u8", 8), "start": ("<u8", 16), "end": ("<u8", 24), "device": ("<u4", 32),
+    },
+    Kind.EXTERNAL_CORRELATION: {"external_kind": ("<u4", 4), "external": ("<u8", 8), "correlation": ("<u8", 16)},
+    Kind.COMMUNICATION: {
+        "data_type": ("<u4", 4), "count": ("<u8", 8), "device": ("<u4", 16), "stream": ("<u4", 20),
+        "start": ("<u8", 24), "end": ("<u8", 32), "name": ("<u8", 48), "group": ("<u8", 56),
+        "correlation": ("<u8", 64),
+    },
+}  # fmt: skip
+_WORD = 8
+_LONGEST = 4096
+#: Records of one kind in a row after which more of them are looked for at once.
+_RUN = 8
+_CHUNK = 1024
+
+
+class Reader:
+    """Turns buffers into arrays of records, on the thread of its caller.
+
+    The length of the records of a kind is the library's to say, and is asked once a kind. With that the buffer is gone
+    through here: a call a record, each of which gives up the GIL, would disturb those who need it.
+
+    Args:
+        library: that has filled the buffers.
+    """
+
+    def __init__(self, library: Library) -> None:
+        self._library = library
+        self._strides: dict[int, int] = {}
+        #: Bytes that no whole record could be made of.
+        self.unreadable = 0
+
+    def read(self, buffer: Bytes, valid: int) -> dict[Kind, Records]:
+        """Copies of the records in the first ``valid`` bytes, a kind each; fields that a short record lacks are 0."""
+        valid = min(valid, len(buffer))
+        offsets = self._walk(buffer, valid)
+        if offsets is None:
+            offsets = self._walk_by_library(buffer, valid)
+        words = buffer[: len(buffer) // _WORD * _WORD].view(np.uint64)
+        return {Kind(kind): self._take(words, kind, found) for kind, found in offsets.items() if kind in FIELDS}
+
+    def _walk(self, buffer: Bytes, valid: int) -> dict[int, Words] | None:
+        """Offsets in words, by kind; None where the last record does not end the buffer."""
+        kinds = buffer[: valid // _WORD * _WORD].view(np.uint32)[::2]
+        view = memoryview(kinds.data)
+        strides = {kind: stride // _WORD for kind, stride in self._strides.items()}
+        single: dict[int, list[int]] = {}
+        runs: dict[int, list[Words]] = {}
+        word, end, last, same = 0, len(kinds), 0, 0
+        while word < end:
+            kind = view[word]
+            stride = strides.get(kind, 0)
+            if not stride:
+                stride = self._strides[kind] = self._ask_length(buffer, valid, word * _WORD)
+                strides[kind] = stride // _WORD
+                if not stride:
+                    del self._strides[kind]
+                    return None
+                continue
+            same = same + 1 if kind == last else 0
+            last = kind
+            if same < _RUN:
+                single.setdefault(kind, []).append(word)
+                word += stride
+                continue
+            # records of one kind lie side by side as often as not: the rest of them at once
+            following = kinds[word : word + _CHUNK * stride : stride]
+            others = np.flatnonzero(following != kind)
+            count = int(others[0]) if len(others) else len(following)
+            runs.setdefault(kind, []).append(np.arange(word, word + count * stride, stride))
+            word += count * stride
+        if word * _WORD != valid:
+            return None
+        alone = {kind: [np.asarray(words, dtype=np.int64)] for kind, words in single.items()}
+        return {kind: np.concatenate([*alone[kind], *runs.get(kind, [])]) for kind in alone}
+
+    def _ask_length(self, buffer: Bytes, valid: int, offset: int) -> int:
+        """The length of the record that begins there, which the next one tells; 0 where it is none.
+
+        Asked on a thread of its own: the library remembers for each thread where its walk has come to.
+        """
+        address = buffer.ctypes.data + offset
+        found: list[int] = []
+        records = self._library.records(address, valid - offset)
+        thread = threading.Thread(target=lambda: found.extend(islice(records, 2)), name="ascend-otel-mspti-length")
+        thread.start()
+        thread.join()
+        if not found or found[0] != address:
+            return 0
+        length = found[-1] - address or valid - offset
+        return length if length % _WORD == 0 and 0 < length <= _LONGEST else 0
+
+    def _walk_by_library(self, buffer: Bytes, valid: int) -> dict[int, Words]:
+        """The same by the library, record by record to the end; what is not whole is left out and counted."""
+        address = buffer.ctypes.data
+        offsets = [record - address for record in self._library.records(address, valid)]
+        offsets = [offset for offset in offsets if offset % _WORD == 0 and 0 <= offset <= valid - _WORD]
+        lengths = np.diff([*offsets, valid]).tolist()
+        kinds = [int.from_bytes(buffer[offset : offset + 4].tobytes(), "little") for offset in offsets]
+        self._strides = {}
+        for kind, length in zip(kinds, lengths, strict=True):  # all but the last one are followed by a record
+            if length % _WORD == 0 and 0 < length <= _LONGEST:
+                self._strides.setdefault(kind, length)
+        found: dict[int, list[int]] = {}
+        read = 0
+        for kind, offset, length in zip(kinds, offsets, lengths, strict=True):
+            if length >= self._strides.get(kind, length + 1):
+                found.setdefault(kind, []).append(offset // _WORD)
+                read += self._strides[kind]
+        if not self.unreadable and read < valid:
+            _logger.warning(
+                "%s: %d bytes of a buffer hold no whole record; they are left out, and so are later ones",
+                self._library.path, valid - read,
+            )  # fmt: skip
+        self.unreadable += valid - read
+        return {kind: np.asarray(words, dtype=np.int64) for kind, words in found.items()}
+
+    def _take(self, words: npt.NDArray[np.uint64], kind: int, offsets: Words) -> Records:
+        type_ = _record_type(Kind(kind), self._strides[kind])
+        length = type_.itemsize // _WORD
+        present = self._strides[kind] // _WORD
+        rows = np.zeros((len(offsets), length), dtype=np.uint64)
+        rows[:, :present] = words[offsets[:, None] + np.arange(present)]
+        return rows.view(type_)[:, 0]
+
+
+@lru_cache
+def _record_type(kind: Kind, stride: int) -> np.dtype[np.void]:
+    """The fields of a kind, in at least as many bytes as they need."""
+    fields = FIELDS[kind]
+    needed = max(offset + np.dtype(format_).itemsize for format_, offset in fields.values())
+    return np.dtype(
+        {
+            "names": list(fields),
+            "formats": [format_ for format_, _ in fields.values()],
+            "offsets": [offset for _, offset in fields.values()],
+            "itemsize": max(stride, -(-needed // _WORD) * _WORD),
+        }
+    )
+
+
+class Numbers:
+    """Small numbers, from 0, for large ones; the same each time."""
+
+    def __init__(self) -> None:
+        self._sorted = np.empty(0, dtype=np.uint64)
+        self._numbers = np.empty(0, dtype=np.int64)
+        #: The large number of each small one.
+        self.values: list[int] = []
+
+    def of(self, values: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
+        """The small number of each."""
+        if len(self._sorted):
+            places = np.searchsorted(self._sorted, values)
+            places[places == len(self._sorted)] = 0
+            new = values[self._sorted[places] != values]
+            if not len(new):
+                return self._numbers[places]
+        else:
+            new = values
+        self.values += np.unique(new).tolist()
+        every = np.asarray(self.values, dtype=np.uint64)
+        self._numbers = np.argsort(every)
+        self._sorted = every[self._numbers]
+        return self._numbers[np.searchsorted(self._sorted, values)]
+
+
+class Names:
+    """Texts that records point to; the library keeps each for the life of the process."""
+
+    def __init__(self) -> None:
+        self._numbers = Numbers()
+        #: The text of each number.
+        self.texts: list[str] = []
+
+    def of(self, pointers: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
+        """The number of the text of each pointer."""
+        numbers = self._numbers.of(pointers)
+        for pointer in self._numbers.values[len(self.texts) :]:
+            self.texts.append(ctypes.string_at(pointer).decode(errors="replace") if pointer else "")
+        return numbers

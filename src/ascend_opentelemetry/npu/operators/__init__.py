@@ -1,0 +1,1 @@
+"""Statistics of operators and collectives, live and from recordings, and their telemetry."""

@@ -1,0 +1,1 @@
+"""What torch_npu knows: its caching allocator, its profiler; on a CPU the profiler of torch."""
