@@ -8,14 +8,13 @@ import re
 import socket
 import subprocess
 import time
-import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
-from devtools._env import REPO, tail
-from devtools.process import end_with_parent
+from devtools._env import REPO
+from devtools.process import start, wait_ready
 
 CONFIG = REPO / "collector-config"
 #: What the shell that runs the tests may have set and a backend must not see.
@@ -25,7 +24,7 @@ Self = TypeVar("Self", bound="Backend")
 
 
 class BackendError(RuntimeError):
-    """A backend did not become ready or refused its configuration; the message holds the end of its log."""
+    """A backend refused a configuration or a query; the message is its own."""
 
 
 class Backend:
@@ -66,19 +65,11 @@ class Backend:
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self: Self) -> Self:
-        self.log_path.parent.mkdir(parents=True, exist_ok=True)
-        with self.log_path.open("wb") as log:
-            self._process = subprocess.Popen(
-                self._command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=self._environment,
-                preexec_fn=end_with_parent,
-                start_new_session=True,
-            )
+        self._process = start(self._command, self.log_path, self._environment)
         try:
-            self._wait_ready(self._process)
+            self.ready_seconds = wait_ready(
+                self._process, self._health_url, self.name, self.log_path, self._ready_timeout
+            )
         except BaseException:
             self.stop()
             raise
@@ -112,21 +103,6 @@ class Backend:
     def log(self) -> str:
         """What it printed so far."""
         return self.log_path.read_text(errors="replace")
-
-    def _wait_ready(self, process: subprocess.Popen[bytes]) -> None:
-        started = time.monotonic()
-        while time.monotonic() - started < self._ready_timeout:
-            if process.poll() is not None:
-                raise BackendError(f"{self.name} ended with status {process.returncode}; {self._end_of_log()}")
-            # a status like 503, while its parts start, is an OSError too
-            with contextlib.suppress(OSError), urllib.request.urlopen(self._health_url, timeout=5):
-                self.ready_seconds = time.monotonic() - started
-                return
-            time.sleep(0.02)
-        raise BackendError(f"{self.name} was not ready after {self._ready_timeout:.0f} s; {self._end_of_log()}")
-
-    def _end_of_log(self) -> str:
-        return f"the end of {self.log_path}:\n{tail(self.log_path, 30)}"
 
 
 def validate(binary: Path, *configs: Path, variables: Mapping[str, str] | None = None) -> None:

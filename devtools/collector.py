@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import re
 import time
 import urllib.request
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from devtools.backend import CONFIG, Backend, free_ports
+from devtools.exposition import total
 from devtools.otlp_json import Span, read_lines, read_spans
 
 COLLECTOR_CONFIG = CONFIG / "collector.yaml"
 FILE_CONFIG = CONFIG / "collector-file.yaml"
 #: Seconds to wait for a metric.
 _PATIENCE = 15.0
-_SAMPLE = re.compile(r"([a-zA-Z_:][\w:]*)(\{.*\})? (\S+)")
-_LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
 
 class Collector(Backend):
@@ -87,17 +84,6 @@ class Collector(Backend):
         while (current := self.metric(name, **labels)) < value and time.monotonic() < until:
             time.sleep(0.1)
         return current
-
-
-def total(text: str, name: str, labels: Mapping[str, str]) -> float:
-    """Sum of the samples called ``name`` that have ``labels``, of a text in Prometheus' exposition format."""
-    samples = filter(None, map(_SAMPLE.fullmatch, text.splitlines()))
-    wanted = labels.items()
-    return sum(
-        float(sample[3])
-        for sample in samples
-        if sample[1] == name and wanted <= dict(_LABEL.findall(sample[2] or "")).items()
-    )
 
 
 def _get(url: str) -> str:

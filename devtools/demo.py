@@ -13,7 +13,8 @@ from pathlib import Path
 from devtools import _env, native, tree, vllm_env
 from devtools.client import Answer, Client, mix
 from devtools.otlp_json import read_spans
-from devtools.server import ServerError, VllmServer
+from devtools.process import NotReadyError
+from devtools.server import VllmServer
 
 OUTPUT = _env.REPO / "demo-output"
 #: The environment holds the stock distro too, so ours has to be named; every step is traced, for the demo is short.
@@ -36,7 +37,7 @@ def main() -> int:
         return subprocess.run([env.python, "-m", "devtools.demo"], cwd=_env.REPO, check=False).returncode
     try:
         run(env)
-    except ServerError as error:
+    except NotReadyError as error:
         _env.say(f"error: {error}")
         return 1
     return 0

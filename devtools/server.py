@@ -14,19 +14,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from devtools._env import tail
-from devtools.process import end_with_parent
+from devtools.exposition import samples, total
+from devtools.process import start, wait_ready
 
 DEFAULT_ENV = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "VLLM_CPU_KVCACHE_SPACE": "1"}
 DEFAULT_ARGS = ["--max-model-len", "256", "--enforce-eager", "--max-num-seqs", "8", "--served-model-name", "tiny"]
 #: What the shell that runs the tests may have set and the server must not see.
 _FOREIGN = re.compile(r"OTEL_|VLLM_|PYTHONPATH$|SERVICE_PROF_CONFIG_PATH$|PROFILING_SYMBOLS_PATH$|traceparent$")
-_SAMPLE = re.compile(r"([a-zA-Z_:][\w:]*)(\{.*\})? (\S+)")
-_LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
-
-
-class ServerError(RuntimeError):
-    """The server did not become ready; the message holds the end of its log."""
 
 
 class VllmServer:
@@ -78,20 +72,11 @@ class VllmServer:
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> VllmServer:
-        self.log_path.parent.mkdir(parents=True, exist_ok=True)
-        with self.log_path.open("wb") as log:
-            self._process = subprocess.Popen(
-                self.command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=self.env,
-                cwd=self._cwd,
-                start_new_session=True,
-                preexec_fn=end_with_parent,
-            )
+        self._process = start(self.command, self.log_path, self.env, self._cwd)
         try:
-            self._wait_ready(self._process)
+            self.ready_seconds = wait_ready(
+                self._process, f"{self.url}/health", "vllm serve", self.log_path, self._ready_timeout
+            )
         except BaseException:
             self.stop()
             raise
@@ -158,19 +143,15 @@ class VllmServer:
 
     def metrics(self) -> dict[str, float]:
         """The samples of ``/metrics``: name with its labels, as printed there -> value."""
-        with urllib.request.urlopen(f"{self.url}/metrics", timeout=30) as answer:
-            text = answer.read().decode()
-        samples = (_SAMPLE.fullmatch(line) for line in text.splitlines())
-        return {f"{sample[1]}{sample[2] or ''}": float(sample[3]) for sample in samples if sample}
+        return samples(self._exposition())
 
     def metric(self, name: str, **labels: str) -> float:
         """Sum of the samples called ``name`` that have these labels; 0 when there is none."""
-        total = 0.0
-        for key, value in self.metrics().items():
-            sample, _, rest = key.partition("{")
-            if sample == name and labels.items() <= dict(_LABEL.findall(rest)).items():
-                total += value
-        return total
+        return total(self._exposition(), name, labels)
+
+    def _exposition(self) -> str:
+        with urllib.request.urlopen(f"{self.url}/metrics", timeout=30) as answer:
+            return answer.read().decode()
 
     def _gone(self, timeout: float) -> bool:
         until = time.monotonic() + timeout
@@ -179,21 +160,6 @@ class VllmServer:
                 return False
             time.sleep(0.02)
         return True
-
-    def _wait_ready(self, process: subprocess.Popen[bytes]) -> None:
-        started = time.monotonic()
-        while time.monotonic() - started < self._ready_timeout:
-            if process.poll() is not None:
-                raise ServerError(f"vllm serve ended with status {process.returncode}; {self._end_of_log()}")
-            # URLError is an OSError, as is a connection that is reset
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.url}/health", timeout=5):
-                self.ready_seconds = time.monotonic() - started
-                return
-            time.sleep(0.1)
-        raise ServerError(f"vllm serve was not ready after {self._ready_timeout:.0f} s; {self._end_of_log()}")
-
-    def _end_of_log(self) -> str:
-        return f"the end of {self.log_path}:\n{tail(self.log_path, 30)}"
 
 
 def clean_environment() -> dict[str, str]:

@@ -34,6 +34,7 @@ from devtools.backends import Backends
 from devtools.collector import COLLECTOR_CONFIG, FILE_CONFIG, Collector
 from devtools.jaeger import JAEGER_CONFIG, Jaeger
 from devtools.otlp_json import Span
+from devtools.process import NotReadyError
 
 START = time.time_ns() // 1_000_000 * 1_000_000
 RESOURCE = {"service.name": "vllm-test", "service.version": "1.2.3"}
@@ -329,7 +330,7 @@ def test_port_in_use_is_told_with_the_log(backends: Backends, tmp_path: Path) ->
     with started(backends, "jaeger", tmp_path) as running:
         second = started(backends, "jaeger", tmp_path / "second")
         second._environment = running._environment
-        with pytest.raises(BackendError, match=r"(?s)jaeger ended with status 1.*address already in use"), second:
+        with pytest.raises(NotReadyError, match=r"(?s)jaeger ended with status 1.*address already in use"), second:
             pass
         assert second.exit_status == 1
 

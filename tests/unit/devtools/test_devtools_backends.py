@@ -12,8 +12,9 @@ import pytest
 
 from devtools import _env, backends
 from devtools.backend import Backend, BackendError, environment, free_ports, validate
-from devtools.collector import total
+from devtools.exposition import total
 from devtools.jaeger import JaegerSpan, _jaeger_span
+from devtools.process import NotReadyError
 
 #: Counts its runs in a file, and writes the command that it is asked for; ``version`` is what ``go env`` prints.
 FAKE_GO = """#!/bin/sh
@@ -259,13 +260,13 @@ def test_deaf_backend_is_killed(fake: Path) -> None:
 
 def test_death_at_start_shows_the_log(fake: Path) -> None:
     message = r"(?s)fake ended with status 1; the end of .*fake\.log:.*address already in use"
-    with pytest.raises(BackendError, match=message), backend(fake, broken="1"):
+    with pytest.raises(NotReadyError, match=message), backend(fake, broken="1"):
         pass
 
 
 def test_backend_that_never_gets_ready_is_stopped(fake: Path) -> None:
     running = backend(fake, ready_timeout=1, ill="1")
-    with pytest.raises(BackendError, match=r"fake was not ready after 1 s"), running:
+    with pytest.raises(NotReadyError, match=r"fake was not ready after 1 s"), running:
         pass
     assert running.exit_status is not None
 

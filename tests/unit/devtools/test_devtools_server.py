@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from devtools.server import ServerError, VllmServer, free_port
+from devtools.process import NotReadyError
+from devtools.server import VllmServer, free_port
 
 FAKE = f"""#!{sys.executable}
 import http.server, json, os, signal, subprocess, sys
@@ -99,7 +100,7 @@ def test_metrics_are_read(python: Path) -> None:
 
 def test_death_at_start_shows_the_log(python: Path) -> None:
     with (
-        pytest.raises(ServerError, match=r"(?s)ended with status 1; the end of .*server\.log:.*no such model"),
+        pytest.raises(NotReadyError, match=r"(?s)ended with status 1; the end of .*server\.log:.*no such model"),
         serve(python, "--broken"),
     ):
         pass
@@ -108,7 +109,7 @@ def test_death_at_start_shows_the_log(python: Path) -> None:
 def test_server_that_never_answers_is_stopped(python: Path) -> None:
     (python.parent / "vllm").write_text("#!/bin/sh\necho loading\nexec sleep 60\n")
     server = serve(python, ready_timeout=0.3)
-    with pytest.raises(ServerError, match=r"(?s)not ready after 0 s.*loading"), server:
+    with pytest.raises(NotReadyError, match=r"(?s)not ready after 0 s.*loading"), server:
         pass
     assert server.pids() == {}
 
