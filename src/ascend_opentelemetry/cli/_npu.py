@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ascend_opentelemetry.cli import _npu_import, _table
+from ascend_opentelemetry.cli import _npu_import, _npu_output, _table
+from ascend_opentelemetry.cli._npu_output import counted
 from ascend_opentelemetry.cli._npu_reading import Reading
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ def add(commands: Any) -> None:
     )
     importer.add_argument("--json", action="store_true", help="print JSON lines, send nothing")
     importer.add_argument("--again", action="store_true", help="send files again that were sent")
-    importer.set_defaults(run=_ending_well(run_import))
+    importer.set_defaults(run=_npu_output.ending_well(run_import))
     top = actions.add_parser(
         "top",
         help="print operators by time",
@@ -43,34 +42,21 @@ def add(commands: Any) -> None:
     top.add_argument("--by", choices=_BY, default="type", help="what is summed up (default: type)")
     top.add_argument("--limit", type=_count, default=_LIMIT, help=f"number of lines (default: {_LIMIT}; 0: all)")
     top.add_argument("--json", action="store_true", help="print JSON")
-    top.set_defaults(run=_ending_well(run_top))
+    top.set_defaults(run=_npu_output.ending_well(run_top))
     for action in (importer, top):
-        action.add_argument("path", metavar="PATH", type=Path, help="a folder, which is searched, or a file")
+        action.add_argument("path", metavar="PATH", type=_path, help="a folder, which is searched, or a file")
 
 
 def _count(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError("must not be negative")
-    return number
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of lines; 0 prints all")
+    return int(text)
 
 
-def _ending_well(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
-    """A command that says nothing more when its reader has gone, or when it is interrupted."""
-
-    def guarded(options: argparse.Namespace) -> int:
-        try:
-            code = run(options)
-            sys.stdout.flush()
-        except BrokenPipeError:  # of `| head`
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 0
-        except KeyboardInterrupt:
-            sys.stderr.write("ascend-otel: interrupted\n")
-            return 128 + signal.SIGINT
-        return code
-
-    return guarded
+def _path(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("is empty: name a folder or a file")
+    return Path(text)
 
 
 def run_import(options: argparse.Namespace) -> int:
@@ -128,7 +114,7 @@ def _print(lines: Sequence[Line], shown: Sequence[Line], by: str, files: int) ->
     text = [*_table.lines(rows)] if lines else []
     total = sum(line.count for line in lines)
     kinds = f"{len(shown)} of {len(lines)} lines, " if len(shown) < len(lines) else ""
-    sys.stdout.write("\n".join([*text, f"{kinds}{total} operators in {files} file{'s' * (files != 1)}"]) + "\n")
+    sys.stdout.write("\n".join([*text, f"{kinds}{counted(total, 'operator')} in {counted(files, 'file')}"]) + "\n")
 
 
 def _as_json(line: Line, by: str) -> dict[str, Any]:

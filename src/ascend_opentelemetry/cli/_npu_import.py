@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ascend_opentelemetry._endpoint import without_secrets
+from ascend_opentelemetry.cli._npu_output import counted, tell
 from ascend_opentelemetry.cli._npu_reading import Reading
 from ascend_opentelemetry.npu.operators._names import label, printable
 
 if TYPE_CHECKING:
     from ascend_opentelemetry.npu.recordings._content import Content
-    from ascend_opentelemetry.npu.recordings._otlp import OtlpSender
+    from ascend_opentelemetry.npu.recordings._otlp import OtlpSender, Signal
     from ascend_opentelemetry.npu.recordings._search import Source
     from ascend_opentelemetry.npu.recordings._telemetry import Event, Point
 
@@ -31,45 +33,51 @@ def run(path: Path, *, as_json: bool, again: bool) -> int:
     Returns:
         The exit code.
     """
+    return _print_all(Reading(path)) if as_json else _send_all(path, again)
+
+
+def _print_all(reading: Reading) -> int:
+    for source, hidden in reading.sources():
+        content = _read(reading, source, hidden)
+        if content is not None:
+            reading.make_room()
+            _print(content, source)
+    return reading.exit_code
+
+
+def _send_all(path: Path, again: bool) -> int:
     from ascend_opentelemetry.npu.recordings._otlp import OtlpSender, SendError
 
     try:
-        state = None if as_json else _State(again)
-        sender = None if as_json else OtlpSender(os.environ)
+        sender = OtlpSender(os.environ)
     except ValueError as error:
         sys.stderr.write(f"ascend-otel: {error}\n")
         return 2
-    except OSError as error:
-        sys.stderr.write(f"ascend-otel: the list of what was sent cannot be kept: {error}; set XDG_STATE_HOME\n")
-        return 2
     reading = Reading(path)
     try:
+        state = _State(again, sender.signals)
         for source, hidden in reading.sources():
-            if state is not None and (kinds := state.kinds(source)) is not None:
+            kinds = state.kinds(source)
+            if kinds is not None:
                 reading.gave(source, kinds)
-                sys.stdout.write(f"{printable(str(source.path))}: sent before\n")
+                reading.make_room()
+                tell(f"{printable(str(source.path))}: sent before")
                 continue
             content = _read(reading, source, hidden)
             if content is None:
                 continue
-            if sender is None:
-                _print(content, source)
-                continue
-            sent = _send(sender, content, source)
-            sys.stdout.write(f"{printable(str(source.path))}: {_summary(content)}; {sent} points and events sent\n")
-            if state is not None:
-                state.add(source, content)
+            sent = _send(sender, content, source, state.stamp)
+            state.add(source, content)
+            reading.make_room()
+            tell(f"{printable(str(source.path))}: {_summary(content)}; {sent} points and events sent")
     except SendError as error:
-        sys.stderr.write(f"ascend-otel: {error}; what was not sent is sent by the same command\n")
+        reading.say(f"{error}; what was not sent is sent by the same command")
         return 2
-    except OSError as error:
-        if isinstance(error, BrokenPipeError):
-            raise
-        sys.stderr.write(f"ascend-otel: {error}\n")
+    except _StateError as error:
+        reading.say(f"the list of what was sent cannot be kept: {error}; set XDG_STATE_HOME")
         return 2
     finally:
-        if sender is not None:
-            sender.close()
+        sender.close()
     return reading.exit_code
 
 
@@ -87,32 +95,59 @@ def _read(reading: Reading, source: Source, hidden: frozenset[Any]) -> Content |
     return content
 
 
-class _State:
-    """What was sent to the endpoint of the variables."""
+class _StateError(Exception):
+    """The list of what was sent cannot be read or written."""
 
-    def __init__(self, again: bool) -> None:
+
+class _State:
+    """What was sent to the endpoints of the variables.
+
+    Args:
+        again: whether to send what was sent.
+        signals: those that are sent.
+
+    Attributes:
+        stamp: of the file that was asked for last; empty if it cannot be read.
+
+    Raises:
+        _StateError: it cannot be kept.
+    """
+
+    def __init__(self, again: bool, signals: Sequence[Signal]) -> None:
         from ascend_opentelemetry.npu.recordings._state import ImportState, default_path
 
-        signals = ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT")
         general = os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "")
-        targets = dict.fromkeys(without_secrets(os.environ.get(name) or general) for name in signals)
-        self._state = ImportState(default_path(os.environ), " ".join(targets) or "default")
+        named = {one: os.environ.get(f"OTEL_EXPORTER_OTLP_{one}_ENDPOINT") or general for one in signals}
+        targets = [without_secrets(endpoint) for endpoint in named.values()]
+        only = [f"only {one}" for one in signals if len(signals) == 1]
+        try:
+            self._state = ImportState(default_path(os.environ), " ".join([*dict.fromkeys(targets), *only]) or "default")
+        except OSError as error:
+            raise _StateError(error) from error
         self._again = again
-        self._stamp = ""
+        self.stamp = ""
 
     def kinds(self, source: Source) -> set[Any] | None:
         """What was sent of the file as it is now; None if nothing was."""
         from ascend_opentelemetry.npu.recordings._state import stamp
 
         try:
-            self._stamp = stamp(source.path)
+            self.stamp = stamp(source.path)
         except OSError:  # the reader tells it
+            self.stamp = ""
             return None
-        return None if self._again else self._state.kinds(source.path, self._stamp)
+        return None if self._again else self._state.kinds(source.path, self.stamp)
 
     def add(self, source: Source, content: Content) -> None:
-        """Note that the file is sent."""
-        self._state.add(source.path, self._stamp, content.kinds)
+        """Note that the file is sent.
+
+        Raises:
+            _StateError: it cannot be noted.
+        """
+        try:
+            self._state.add(source.path, self.stamp, content.kinds)
+        except OSError as error:
+            raise _StateError(error) from error
 
 
 def _telemetry(
@@ -130,22 +165,17 @@ def _telemetry(
     return resource, points(content, delta=delta, fallback_ns=fallback), events(content, label(source.path.name))
 
 
-def _send(sender: OtlpSender, content: Content, source: Source) -> int:
+def _send(sender: OtlpSender, content: Content, source: Source, stamp: str) -> int:
     from ascend_opentelemetry.npu.recordings._otlp import wants_delta
 
-    return sender.send(*_telemetry(content, source, wants_delta(os.environ)))
+    return sender.send(*_telemetry(content, source, wants_delta(os.environ)), stamp)
 
 
 def _print(content: Content, source: Source) -> None:
     resource, points, events = _telemetry(content, source, delta=False)
-    for point in points:
-        _line(_point(point), resource)
-    for event in events:
-        _line(_event(event), resource)
-
-
-def _line(value: Mapping[str, Any], resource: Mapping[str, Any]) -> None:
-    sys.stdout.write(json.dumps({**value, "resource": resource}) + "\n")
+    origin = {"resource": resource, "file": str(source.path)}
+    for line in chain(map(_point, points), map(_event, events)):
+        sys.stdout.write(json.dumps({**line, **origin}) + "\n")
 
 
 def _point(point: Point) -> dict[str, Any]:
@@ -186,10 +216,10 @@ def _summary(content: Content) -> str:
     from ascend_opentelemetry.npu.operators._statistics import COUNT
 
     counts = {
-        "operators": content.by_window.rows()[:, COUNT].sum() + sum(total.count for total in content.totals),
-        "collectives": content.collectives.rows()[:, COUNT].sum(),
-        "transfers": content.transferred.rows()[:, COUNT].sum(),
-        "allocations": content.allocated.rows()[:, COUNT].sum(),
-        "samples of memory": content.sampled.rows()[:, COUNT].sum(),
+        ("operator", ""): content.by_window.rows()[:, COUNT].sum() + sum(total.count for total in content.totals),
+        ("collective", ""): content.collectives.rows()[:, COUNT].sum(),
+        ("transfer", ""): content.transferred.rows()[:, COUNT].sum(),
+        ("allocation", ""): content.allocated.rows()[:, COUNT].sum(),
+        ("sample of memory", "samples of memory"): content.sampled.rows()[:, COUNT].sum(),
     }
-    return ", ".join(f"{count} {what}" for what, count in counts.items() if count) or "nothing new"
+    return ", ".join(counted(count, *what) for what, count in counts.items() if count) or "nothing new"

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ascend_opentelemetry.cli._npu_output import counted
 from ascend_opentelemetry.npu.operators._names import printable
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ class Reading:
         self._bar: Any = None
         for problem in self._plan.problems:
             self.fail(problem)
+        for older, newer in self._plan.replaced.items():
+            self.say(f"{older}: not read: msprof has exported it again, as {newer.name}")
 
     @property
     def exit_code(self) -> int:
@@ -69,7 +72,14 @@ class Reading:
             self.fail(error)
             return False
         if sink.left_out:
-            self.say(f"{source.path}: {sink.left_out} rows without a possible time, duration or size are left out")
+            rows = counted(sink.left_out, "row")
+            self.say(f"{source.path}: {rows} without a possible time, duration or size left out")
+        if sink.rounded:
+            times = counted(sink.rounded, "start time")
+            self.say(
+                f"{source.path}: {times} rounded, as spreadsheets save them: durations are right, times are not; "
+                "export it again"
+            )
         return True
 
     def gave(self, source: Source, kinds: Iterable[Kind]) -> None:
@@ -82,10 +92,14 @@ class Reading:
         self.say(str(problem))
 
     def say(self, message: str) -> None:
-        """Print a line beside the progress bar."""
+        """Print a line of what is not as it should be."""
+        self.make_room()
+        sys.stderr.write(f"ascend-otel: {printable(message)}\n")
+
+    def make_room(self) -> None:
+        """Take the progress bar away until it moves on: what is printed next would stand behind it."""
         if self._bar is not None:
             self._bar.clear()
-        sys.stderr.write(f"ascend-otel: {printable(message)}\n")
 
 
 def _size(path: Path) -> int:

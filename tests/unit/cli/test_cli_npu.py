@@ -119,6 +119,45 @@ def test_a_wrong_command_line(arguments, capsys) -> None:
     assert "usage: ascend-otel npu" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("action", ["top", "import"])
+def test_an_empty_path_is_not_the_current_folder(action, folder, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(folder)
+    with pytest.raises(SystemExit) as end:
+        main(["npu", action, ""])
+    assert end.value.code == 2
+    assert capsys.readouterr().err.endswith("error: argument PATH: is empty: name a folder or a file\n")
+
+
+def test_times_that_a_spreadsheet_has_rounded_are_told(folder, capsys) -> None:
+    with (folder / "kernel_details.csv").open("a", newline="") as file:
+        csv.writer(file).writerows([[*ROWS[0][:5], start, "53.741"] for start in ("1.73641E+15", "1.7e15")])
+    assert main(["npu", "top", str(folder)]) == 0
+    out, err = capsys.readouterr()
+    assert out.endswith("6 operators in 1 file\n")
+    assert err == (
+        f"ascend-otel: {folder}/kernel_details.csv: 2 start times rounded, as spreadsheets save them: durations are "
+        "right, times are not; export it again\n"
+    )
+
+
+@pytest.mark.parametrize("limit", ["-1", "many", ""])
+def test_a_limit_that_is_none_is_told_in_words(limit, capsys) -> None:
+    with pytest.raises(SystemExit):
+        main(["npu", "top", "x", f"--limit={limit}"])
+    said = f"argument --limit: {limit!r} is no number of lines; 0 prints all\n"
+    assert capsys.readouterr().err.endswith(said)
+
+
+def test_of_what_was_exported_twice_the_newer_is_read_and_the_older_told(folder, tmp_path, capsys) -> None:
+    exported = tmp_path / "PROF_000001_20251126030000000_ABC" / "mindstudio_profiler_output"
+    exported.mkdir(parents=True)
+    for name in ("op_summary_20251126030500.csv", "op_summary_20251126040500.csv"):
+        shutil.copy(folder / "kernel_details.csv", exported / name)
+    assert main(["npu", "top", str(exported.parent)]) == 0
+    said = f"{exported}/op_summary_20251126030500.csv: not read: msprof has exported it again, as"
+    assert capsys.readouterr() == (TOP, f"ascend-otel: {said} op_summary_20251126040500.csv\n")
+
+
 def test_a_file_that_cannot_be_read_is_named_and_the_others_are_read(folder, tmp_path, capsys) -> None:
     path = folder / "op_summary_1.csv"
     shutil.copy(folder / "kernel_details.csv", path)
@@ -133,7 +172,7 @@ def test_rows_that_are_left_out_are_told(folder, capsys) -> None:
     with (folder / "kernel_details.csv").open("a", newline="") as file:
         csv.writer(file).writerow([*ROWS[0][:5], "N/A", "N/A"])
     assert main(["npu", "top", str(folder)]) == 0
-    said = f"ascend-otel: {folder}/kernel_details.csv: 1 rows without a possible time, duration or size are left out\n"
+    said = f"ascend-otel: {folder}/kernel_details.csv: 1 row without a possible time, duration or size left out\n"
     assert capsys.readouterr() == (TOP, said)
 
 
@@ -145,7 +184,7 @@ def test_a_recording_is_sent_with_its_own_times(protocol, receiver, folder, tmp_
     monkeypatch.setenv("OTEL_SERVICE_NAME", "the model")
     assert main(["npu", "import", str(folder)]) == 0
     assert capsys.readouterr() == (
-        f"{folder}/kernel_details.csv: 3 operators, 1 collectives; 10 points and events sent\n",
+        f"{folder}/kernel_details.csv: 3 operators, 1 collective; 10 points and events sent\n",
         "",
     )
     found = metrics(tmp_path / "got.jsonl")
@@ -202,7 +241,7 @@ def test_an_import_goes_on_behind_what_was_sent(receiver, folder, tmp_path, caps
     assert capsys.readouterr().err == f"ascend-otel: {path}: is empty\n"
     path.write_text("Component,Timestamp(us),Total Allocated(MB),Device Type\nPTA,1736408883704643.212,1.5,NPU:0\n")
     assert main(["npu", "import", str(folder)]) == 0
-    sent = [f"{folder}/kernel_details.csv: sent before", f"{path}: 1 samples of memory; 2 points and events sent"]
+    sent = [f"{folder}/kernel_details.csv: sent before", f"{path}: 1 sample of memory; 2 points and events sent"]
     assert capsys.readouterr().out.splitlines() == sent
     (point,) = metrics(tmp_path / "got.jsonl")["npu.allocator.peak"]
     assert (point["asInt"], int(point["timeUnixNano"])) == (str(3 * 2**19), BEGIN)
@@ -236,6 +275,74 @@ def test_an_endpoint_that_refuses_is_told_and_the_file_comes_again(receiver, fol
     assert err == said
     assert main(["npu", "import", str(folder)]) == 0
     assert capsys.readouterr().out.endswith("10 points and events sent\n")
+
+
+def instances(receiver: OtlpReceiver) -> list[str]:
+    """``service.instance.id`` of each request of metrics."""
+    resources = [request["resourceMetrics"][0]["resource"] for request in receiver.requests("metrics")]
+    return [str(attributes(resource)["service.instance.id"]) for resource in resources]
+
+
+def test_a_file_is_an_instance_of_its_own_however_often_it_is_sent(receiver, folder, monkeypatch) -> None:
+    shutil.copy(folder / "kernel_details.csv", folder / "kernel_details_2.csv")
+    with (folder / "kernel_details_2.csv").open("a", newline="") as file:
+        csv.writer(file).writerow(ROWS[0])
+    command = ["npu", "import", str(folder), "--again"]
+    assert main(command) == main(command) == 0
+    first, second, *later = instances(receiver)
+    assert first != second
+    assert later == [first, second]
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "service.instance.id=mine")
+    assert main(command) == 0
+    assert instances(receiver)[4:] == ["mine", "mine"]
+
+
+@pytest.mark.parametrize(("off", "sent", "points"), [("LOGS", "metrics", 7), ("METRICS", "logs", 3)])
+def test_a_signal_without_exporter_is_not_sent_until_it_has_one(
+    off, sent, points, receiver, folder, monkeypatch, capsys
+) -> None:
+    monkeypatch.setenv(f"OTEL_{off}_EXPORTER", "none")
+    assert main(["npu", "import", str(folder)]) == 0
+    assert capsys.readouterr().out.endswith(f"; {points} points and events sent\n")
+    assert dict(receiver.received) == {sent: 1}
+    assert main(["npu", "import", str(folder)]) == 0
+    assert capsys.readouterr().out.endswith(": sent before\n")
+    monkeypatch.delenv(f"OTEL_{off}_EXPORTER")
+    assert main(["npu", "import", str(folder)]) == 0
+    assert dict(receiver.received) == {"metrics": 1, "logs": 1} | {sent: 2}
+
+
+def test_no_signal_at_all_is_an_error(folder, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("OTEL_METRICS_EXPORTER", "none")
+    monkeypatch.setenv("OTEL_LOGS_EXPORTER", "None")
+    assert main(["npu", "import", str(folder)]) == 2
+    assert capsys.readouterr() == (
+        "",
+        "ascend-otel: OTEL_METRICS_EXPORTER and OTEL_LOGS_EXPORTER are both none: nothing would be sent\n",
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("METRICS_COMPRESSION", "foo", 'of metrics cannot be used: Invalid value "foo" for compression envvar'),
+        ("LOGS_TIMEOUT", "abc", "of logs cannot be used: could not convert string to float: 'abc'"),
+    ],
+)
+def test_a_variable_that_the_exporter_cannot_read_is_one_line(name, value, reason, folder, monkeypatch, capsys) -> None:
+    monkeypatch.setenv(f"OTEL_EXPORTER_OTLP_{name}", value)
+    assert main(["npu", "import", str(folder)]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith(f"ascend-otel: an OTEL_EXPORTER_OTLP_ variable {reason}")
+
+
+def test_a_protocol_of_one_signal_that_is_not_known(folder, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_LOGS_PROTOCOL", "json")
+    assert main(["npu", "import", str(folder)]) == 2
+    said = "ascend-otel: OTEL_EXPORTER_OTLP_LOGS_PROTOCOL is 'json'; set grpc or http/protobuf\n"
+    assert capsys.readouterr().err == said
 
 
 def test_a_protocol_that_is_not_known(folder, monkeypatch, capsys) -> None:
@@ -287,6 +394,7 @@ def test_json_lines_hold_what_would_be_sent(folder, capsys, monkeypatch) -> None
         "time_unix_nano": BEGIN + 300_000,
         "value": 2,
         "resource": {"npu.recording.name": "host_1_20251126_ascend_pt", "npu.rank": 3},
+        "file": f"{folder}/kernel_details.csv",
     }
     assert lines[2]["value"]["count"] == 2
 
@@ -301,9 +409,30 @@ def test_a_reader_of_the_lines_may_stop(folder) -> None:
 @pytest.mark.parametrize("action", ["top", "import --json"])
 def test_a_reader_that_has_gone_before_the_first_line_is_no_error(action, folder) -> None:
     command = f"{sys.executable} -m ascend_opentelemetry.cli npu {action} {folder}"
-    program = f"(PYTHONUNBUFFERED= {command}; echo $? >&2) | (exec <&-; sleep 3)"
+    program = f"(PYTHONUNBUFFERED= {command}; echo $? >&2) | true"
     done = subprocess.run(["bash", "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert (done.stdout, done.stderr) == ("", "0\n")
+
+
+@pytest.mark.parametrize("action", ["top", "top --json", "import --json"])
+def test_an_output_that_cannot_be_written_is_one_line(action, folder) -> None:
+    program = f"{sys.executable} -m ascend_opentelemetry.cli npu {action} {folder} > /dev/full"
+    done = subprocess.run(["bash", "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    said = "ascend-otel: the output cannot be written: [Errno 28] No space left on device\n"
+    assert (done.returncode, done.stderr) == (2, said)
+
+
+def test_an_import_goes_on_when_the_reader_of_its_lines_has_gone(receiver, folder, tmp_path) -> None:
+    shutil.copy(folder / "kernel_details.csv", folder / "kernel_details_2.csv")
+    command = f"{sys.executable} -m ascend_opentelemetry.cli npu import {folder}"
+    program = f"({command}; echo $? >&2) | true"
+    done = subprocess.run(["bash", "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert (done.stdout, done.stderr) == ("", "0\n")
+    listed = (tmp_path / "state" / "ascend-otel" / "npu-import.jsonl").read_text().split()
+    assert [name for name in ("kernel_details.csv", "kernel_details_2.csv") if f'"{folder}/{name}",' in listed] == [
+        "kernel_details.csv",
+        "kernel_details_2.csv",
+    ]
 
 
 def test_an_interrupt_is_one_line(folder, tmp_path) -> None:
@@ -329,7 +458,7 @@ def test_what_steers_a_terminal_is_not_printed(folder, tmp_path, capsys) -> None
     assert main(["npu", "top", str(folder)]) == 0
     out, err = capsys.readouterr()
     assert "\\x1b[2JAdd" in out
-    assert err.endswith("op_statistic\\x1b[2J.csv: is a csv, but of no NPU profiler that is known: its columns are "
+    assert err.endswith("op_statistic\\x1b[2J.csv: is a csv, but none with operators or memory of an NPU: its columns are "
                         "\\x1b[2J, b, ...\n")  # fmt: skip
     assert "\x1b" not in out + err
 
@@ -346,6 +475,21 @@ def test_the_progress_bar_is_for_terminals(folder) -> None:
     os.close(side)
     os.close(terminal)
     assert "kernel_details.csv" in shown
+
+
+@pytest.mark.parametrize("option", ["--again", "--json"])
+def test_lines_do_not_stand_behind_the_progress_bar(option, receiver, folder) -> None:
+    terminal, side = pty.openpty()
+    fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("4H", 24, 300, 0, 0))
+    command = [sys.executable, "-m", "ascend_opentelemetry.cli", "npu", "import", option, str(folder)]
+    subprocess.run(command, stdout=side, stderr=side, timeout=60, check=True)
+    os.close(side)
+    os.set_blocking(terminal, False)
+    shown = os.read(terminal, 2**16).decode().split("\r\n")
+    os.close(terminal)
+    assert "kernel_details.csv:   0%" in shown[0]
+    begins = {"--again": f"{folder}/kernel_details.csv: 3 operators", "--json": '{"metric": "npu.operator.count"'}
+    assert shown[0].rpartition("\r")[2].startswith(begins[option])
 
 
 def test_neither_torch_nor_the_sdk_is_imported_to_print_operators(folder) -> None:

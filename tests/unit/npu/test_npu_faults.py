@@ -69,7 +69,7 @@ def test_a_file_that_is_no_database(tmp_path) -> None:
 
 def test_a_database_of_something_else(write_database) -> None:
     path = write_database({"slice": (("id", "ts"), [(1, 2)])})
-    assert error(path).startswith("is a database, but of no NPU profiler")
+    assert error(path) == "is a database, but none with operators or memory of an NPU"
 
 
 def test_a_database_that_is_being_written(database) -> None:
@@ -124,7 +124,7 @@ def test_a_csv_that_is_cut_off(tmp_path) -> None:
 
 def test_a_csv_of_something_else(tmp_path) -> None:
     path = write_csv(tmp_path / "kernel_details.csv", ["a", "b"], ["1", "2"])
-    assert error(path) == "is a csv, but of no NPU profiler that is known: its columns are a, b, ..."
+    assert error(path) == "is a csv, but none with operators or memory of an NPU: its columns are a, b, ..."
 
 
 def test_a_cell_that_is_no_number(tmp_path) -> None:
@@ -135,7 +135,7 @@ def test_a_cell_that_is_no_number(tmp_path) -> None:
 def test_a_csv_that_is_binary(tmp_path) -> None:
     path = tmp_path / "kernel_details.csv"
     path.write_bytes(struct.pack("<8d", *range(8)) + b"\xff\xfe")
-    assert "cannot be read" in error(path) or error(path) == "is no text in UTF-8"
+    assert "cannot be read" in error(path) or error(path) == "is no text in UTF-8; save it as UTF-8, or export it again"
 
 
 def test_a_unit_that_is_not_known(tmp_path) -> None:
@@ -162,7 +162,7 @@ def test_a_json_that_is_damaged(tmp_path) -> None:
 def test_a_json_of_something_else(text, tmp_path) -> None:
     path = tmp_path / "communication.json"
     path.write_text(text)
-    assert error(path) == "is JSON, but no trace and no communication of an NPU profiler"
+    assert error(path) == "is JSON, but no trace and no communication of an NPU"
 
 
 @pytest.mark.parametrize(
@@ -266,3 +266,36 @@ def test_files_of_other_recordings_are_not_hidden(tmp_path) -> None:
     plan.gave(plan.sources[0], {"operators", "communication"})
     hidden = [plan.hidden(source) for source in plan.sources]
     assert hidden == [frozenset(), {"operators", "communication"}, frozenset(), frozenset()]
+
+
+def test_of_exports_by_msprof_the_newest_of_each_thing_counts(tmp_path, monkeypatch) -> None:
+    raw = tmp_path / "PROF_000001_20251126030000000_ABC"
+    output = raw / "mindstudio_profiler_output"
+    output.mkdir(parents=True)
+    for name in (
+        "op_summary_slice_0_20251126030100.csv", "op_summary_slice_1_20251126030107.csv",
+        "op_summary_slice_0_20251126050100.csv", "op_summary_slice_1_20251126050107.csv", "op_statistic_1.csv",
+    ):  # fmt: skip
+        write_csv(output / name, HEAD, ROW)
+    for name in ("msprof_20251126050000.db", "msprof_20251126030000.db"):
+        (raw / name).write_text("")
+    kept = [
+        "msprof_20251126050000.db",
+        "op_summary_slice_0_20251126050100.csv", "op_summary_slice_1_20251126050107.csv", "op_statistic_1.csv",
+    ]  # fmt: skip
+    plan = Plan(tmp_path)
+    assert [source.path.name for source in plan.sources] == kept
+    assert {older.name: newer.name for older, newer in plan.replaced.items()} == {
+        "msprof_20251126030000.db": "msprof_20251126050000.db",
+        "op_summary_slice_0_20251126030100.csv": "op_summary_slice_0_20251126050100.csv",
+        "op_summary_slice_1_20251126030107.csv": "op_summary_slice_1_20251126050107.csv",
+    }
+    monkeypatch.chdir(raw)
+    assert [source.path.name for source in Plan(Path()).sources] == kept
+
+
+def test_files_with_times_in_a_folder_of_ones_own_are_recordings_of_their_own(tmp_path) -> None:
+    for name in ("msprof_20251126030000.db", "msprof_20251126050000.db"):
+        (tmp_path / name).write_text("")
+    plan = Plan(tmp_path)
+    assert (len(plan.sources), plan.replaced) == (2, {})

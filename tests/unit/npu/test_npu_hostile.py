@@ -99,6 +99,31 @@ def test_an_id_of_a_step_that_is_none_is_no_step(tmp_path) -> None:
     assert content.by_window.rows()[:, columns.COUNT].sum() == 3
 
 
+@pytest.mark.parametrize("number", [-1, 4294967295, None, "\x1b[m", "host"])
+def test_a_device_that_is_none_has_no_name(number, write_database, tmp_path) -> None:
+    row = (*tasks(7)[0][:2], number, 7, 1)
+    tables = {
+        "TASK": (TASK, [row]),
+        "COMPUTE_TASK_INFO": (INFO, [(0, 7, 8, 1, 3)]),
+        "COMMUNICATION_OP": (("opName", "startNs", "endNs"), [(4, START, START + 1)]),
+        "NPU_MEM": (("type", "hbm", "timestampNs", "deviceId"), [("app", 1, START, number)]),
+        "OP_MEMORY": (("size", "allocationTime", "releaseTime", "deviceId"), [(1, START, START + 1, number)]),
+    }
+    found = list(points(read(write_database(tables, STRINGS))))
+    assert {point.metric.name for point in found} >= {
+        "npu.operator.count", "npu.communication.duration", "npu.process.memory.usage", "npu.allocator.allocations",
+    }  # fmt: skip
+    assert [point for point in found if "hw.id" in dict(point.attributes)] == []
+    path = write_csv(tmp_path / "kernel_details.csv", [*HEAD, "Device_id"], [*ROW, "" if number is None else number])
+    assert [key.device for key in operators(read(path))] == [""]
+
+
+def test_a_number_of_a_device_is_the_same_however_it_is_written(tmp_path) -> None:
+    rows = [[*ROW, device] for device in ("3", "03", " 3\t", "NPU:3")]
+    path = write_csv(tmp_path / "kernel_details.csv", [*HEAD, "Device_id"], *rows)
+    assert [(key.device, numbers[0]) for key, numbers in operators(read(path)).items()] == [("3", 4)]
+
+
 def test_a_payload_of_less_than_nothing_is_not_known(write_database) -> None:
     operation = ("opName", "startNs", "endNs", "groupName", "dataType", "count", "deviceId")
     rows = [(4, START, START + 9, 5, 6, count, 2) for count in (-1, 100)]
@@ -129,7 +154,7 @@ def test_a_line_without_an_end_is_not_taken_into_memory(tmp_path) -> None:
 def test_a_csv_with_another_delimiter_is_refused_by_its_header(tmp_path) -> None:
     path = tmp_path / "kernel_details.csv"
     path.write_text(";".join(HEAD) + "\n" + ";".join(ROW) + "\n")
-    assert refusal(path).startswith("is a csv, but of no NPU profiler that is known: its columns are Name;Type;")
+    assert refusal(path).startswith("is a csv, but none with operators or memory of an NPU: its columns are Name;Type;")
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "1e400", "1e999999999", "9" * 5000, '"soon"', "null", "[]"])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -124,6 +125,15 @@ def test_samples_are_points_of_the_last_value_and_the_peak() -> None:
     ]
 
 
+def test_bandwidth_is_the_mean_of_a_window() -> None:
+    made = Content()
+    key = SampleKey("npu.memory.bandwidth", (("npu.memory.channel", "0"), ("npu.memory.io.direction", "read")))
+    made.samples("bandwidth", [key] * 3, [BEGIN + 1, BEGIN + 9, BEGIN + SECOND], [27_000, 12, 4])
+    made.samples("bandwidth", [key], [BEGIN + 5], [3])
+    found = [(one.start_ns, one.time_ns, one.value) for one in of("npu.memory.bandwidth", made)]
+    assert found == [(BEGIN + 1, BEGIN + 9, 9005), (BEGIN + 1, BEGIN + SECOND, 4)]
+
+
 def test_statistics_without_times_get_the_time_that_is_given() -> None:
     made = Content()
     made.operator_totals([OperatorTotal("Add", "AI_CORE", "", 3, 6000, 1000, 3000)])
@@ -203,3 +213,11 @@ def test_the_state_lies_where_the_user_keeps_state(tmp_path, monkeypatch) -> Non
     assert default_path({"XDG_STATE_HOME": "/s"}).as_posix() == "/s/ascend-otel/npu-import.jsonl"
     monkeypatch.setenv("HOME", str(tmp_path))
     assert default_path({}) == tmp_path / ".local/state/ascend-otel/npu-import.jsonl"
+
+
+def test_a_user_without_a_home_has_no_state(monkeypatch) -> None:
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 987_654)
+    with pytest.raises(OSError, match=r"^this user has no home$"):
+        default_path({})
+    assert default_path({"XDG_STATE_HOME": "/s"}).as_posix() == "/s/ascend-otel/npu-import.jsonl"

@@ -65,7 +65,7 @@ def read(path: Path, sink: RecordingSink, progress: Progress) -> None:
     except IndexError as error:
         raise RecordingError(path, f"is cut off: line {line} has fewer cells than the header") from error
     except UnicodeDecodeError as error:
-        raise RecordingError(path, "is no text in UTF-8") from error
+        raise RecordingError(path, "is no text in UTF-8; save it as UTF-8, or export it again") from error
     except (ValueError, OverflowError, csv.Error) as error:
         cut = "unexpected end of data" in str(error)
         reason = "is cut off inside a quoted cell" if cut else f"cannot be read at line {max(line, 1)}: {error}"
@@ -106,7 +106,9 @@ def _taker(path: Path, header: Header, sink: RecordingSink) -> Taker:
     found = _kernels(header, sink) or _totals(header, sink) or _memory.taker(header, sink)
     if found is None:
         known = ", ".join(map(label, header.names[:6]))
-        raise RecordingError(path, f"is a csv, but of no NPU profiler that is known: its columns are {known}, ...")
+        raise RecordingError(
+            path, f"is a csv, but none with operators or memory of an NPU: its columns are {known}, ..."
+        )
     return found
 
 
@@ -124,10 +126,13 @@ def _kernels(header: Header, sink: RecordingSink) -> Taker | None:
     starts, durations = digits_of(start.unit), digits_of(duration.unit)
 
     def take(row: Row) -> None:
-        if is_unknown(row[kernel.start.at].strip()) or is_unknown(row[kernel.duration.at].strip()):
+        when, spell = row[kernel.start.at].strip(), row[kernel.duration.at].strip()
+        if is_unknown(when) or is_unknown(spell):
             sink.left_out += 1
             return
-        begin, spent = to_ns(row[kernel.start.at], starts), to_ns(row[kernel.duration.at], durations)
+        begin, spent = to_ns(when, starts), to_ns(spell, durations)
+        if "E" in when or "e" in when:
+            sink.rounded += 1
         number = device_number(row[kernel.device.at]) if kernel.device else ""
         word, core_type = row[kernel.name.at].strip(), row[kernel.core.at].strip()
         if is_communication(word, core_type):

@@ -16,6 +16,7 @@ import numpy as np
 
 from ascend_opentelemetry.npu.operators._names import payload
 from ascend_opentelemetry.npu.recordings import _db_memory as _memory
+from ascend_opentelemetry.npu.recordings._header import device_number
 from ascend_opentelemetry.npu.recordings._schema import Schema, integer
 from ascend_opentelemetry.npu.recordings._sink import BATCH, Progress, RecordingError, RecordingSink
 
@@ -36,7 +37,7 @@ def read(path: Path, sink: RecordingSink, progress: Progress) -> None:
         with closing(_connect(path)) as connection:
             schema = Schema(connection)
             if not schema.tables & (_KNOWN | _KNOWN_TOO):
-                raise RecordingError(path, "is a database, but of no NPU profiler: none of the known tables is in it")
+                raise RecordingError(path, "is a database, but none with operators or memory of an NPU")
             if schema.has("RANK_DEVICE_MAP", "rankId"):
                 row = connection.execute("SELECT min(rankId), max(rankId) FROM RANK_DEVICE_MAP").fetchone()
                 sink.rank = row[0] if row[0] == row[1] and isinstance(row[0], int) and row[0] >= 0 else None
@@ -103,7 +104,7 @@ def _operators(schema: Schema, sink: RecordingSink, progress: Progress) -> None:
             key = row[:4]
             if key not in raw:
                 name, given, core, device = key
-                raw[key] = (words.text(name), words.text(given), words.text(core), _text(device))
+                raw[key] = (words.text(name), words.text(given), words.text(core), _device(device))
         whole = [row for row in rows if row[4] is not None and row[5] is not None]
         sink.left_out += len(rows) - len(whole)
         starts = [row[4] for row in whole]
@@ -140,7 +141,7 @@ def _communications(schema: Schema, sink: RecordingSink) -> None:
     columns = [schema.column(table, name) for name in ("opName", "dataType", "groupName", "deviceId", "count")]
     start, end = integer("startNs"), integer("endNs")
     query = f"SELECT {', '.join(columns)}, {start}, {end} - {start} FROM {table}"  # noqa: S608
-    only = schema.only_device("TASK")
+    only = _device(schema.only_device("TASK"))
     for rows in _batches(schema.connection.execute(query)):
         whole = [row for row in rows if row[5] is not None and row[6] is not None]
         sink.left_out += len(rows) - len(whole)
@@ -148,7 +149,7 @@ def _communications(schema: Schema, sink: RecordingSink) -> None:
         sizes: list[int] = []
         for name, data_type, group, device, count, _, _ in whole:
             type_name = types.get(data_type) or ("" if types else words.text(data_type))
-            raw.append((words.text(name), type_name, words.text(group), _text(device) or only))
+            raw.append((words.text(name), type_name, words.text(group), _device(device) or only))
             sizes.append(payload(type_name, int(count or 0)))
         sink.communications(raw, [row[5] for row in whole], [row[6] for row in whole], sizes)
 
@@ -158,5 +159,5 @@ def _batches(cursor: sqlite3.Cursor) -> Iterator[list[Any]]:
         yield rows
 
 
-def _text(value: Any) -> str:
-    return "" if value is None else str(value)
+def _device(value: Any) -> str:
+    return device_number(str(value))

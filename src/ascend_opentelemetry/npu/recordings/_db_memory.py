@@ -9,6 +9,7 @@ from typing import Any
 from ascend_opentelemetry.npu._scope import device_attributes
 from ascend_opentelemetry.npu.operators._names import label
 from ascend_opentelemetry.npu.recordings import _semconv as names
+from ascend_opentelemetry.npu.recordings._header import device_number
 from ascend_opentelemetry.npu.recordings._schema import Schema, Strings, integer
 from ascend_opentelemetry.npu.recordings._sink import BATCH, Batch, Kind, RecordingSink, SampleKey
 
@@ -118,7 +119,7 @@ def _samples(
                 sink.left_out += 1
                 continue
             if row[:2] not in series:
-                series[row[:2]] = keys((row[0], "" if row[1] is None else str(row[1])))
+                series[row[:2]] = keys((row[0], device_number(str(row[1]))))
             for key, value in zip(series[row[:2]], row[3:], strict=True):
                 if value is not None:
                     batch.add(key, row[2], value)
@@ -136,7 +137,7 @@ def _allocations(schema: Schema, sink: RecordingSink) -> None:
             sink.left_out += 1
         else:
             lifetime = 0 if end is None else end - begin
-            batch.add((end is not None, "" if number is None else str(number)), begin, lifetime, size)
+            batch.add((end is not None, device_number(str(number))), begin, lifetime, size)
     batch.flush()
 
 

@@ -8,6 +8,8 @@ from functools import lru_cache
 from typing import NamedTuple
 
 _NUMBER = re.compile(r"[0-9]+")
+#: Of the number of a device.
+_MAX_DIGITS = 5
 _HEADING = re.compile(r"^\s*(.*?)\s*(?:\(([A-Za-z]+)\))?\s*$")
 
 
@@ -40,6 +42,8 @@ class Header:
 
 @lru_cache(maxsize=256)
 def device_number(cell: str) -> str:
-    """``0`` of ``0`` and ``NPU:0``; empty for a cell that names none."""
+    """``0`` of ``0`` and ``NPU:0``; empty for a cell that names none, also by -1 or its 32 bits without a sign."""
     found = _NUMBER.search(cell)
-    return found[0] if found else ""
+    if found is None or cell.lstrip().startswith("-") or len(found[0]) > _MAX_DIGITS:
+        return ""
+    return str(int(found[0]))

@@ -53,11 +53,11 @@ def read(path: Path, sink: RecordingSink, progress: Progress) -> None:
             for batch in events:
                 batch.flush()
         if not known:
-            raise RecordingError(path, "is JSON, but no trace and no communication of an NPU profiler")
+            raise RecordingError(path, "is JSON, but no trace and no communication of an NPU")
     except EOFError as error:
         raise RecordingError(path, "is cut off; copy or export it again") from error
     except UnicodeDecodeError as error:
-        raise RecordingError(path, "is no text in UTF-8") from error
+        raise RecordingError(path, "is no text in UTF-8; save it as UTF-8, or export it again") from error
     except KeyError as error:
         raise RecordingError(path, f"cannot be read: {error} is missing") from error
     except (ValueError, OverflowError, TypeError, AttributeError, RecursionError) as error:

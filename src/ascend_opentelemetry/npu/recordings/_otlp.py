@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterable, Iterator, Mapping
+from importlib import import_module
 from itertools import islice
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from ascend_opentelemetry._endpoint import without_secrets
 from ascend_opentelemetry.npu._scope import SCOPE
 from ascend_opentelemetry.npu.operators._window_event import Event
 from ascend_opentelemetry.npu.recordings._telemetry import BOUNDS, Histogram, Point
+from ascend_opentelemetry.semconv.attributes import SERVICE_INSTANCE_ID
 from ascend_opentelemetry.semconv.metrics import Metric
 from ascend_opentelemetry.version import __version__
 
@@ -17,14 +20,26 @@ from ascend_opentelemetry.version import __version__
 _POINTS = 2000
 _EVENTS = 400
 
+#: As variables spell them.
+Signal: TypeAlias = Literal["METRICS", "LOGS"]
+
+#: Module and class of the exporter of a signal, package of a protocol.
+_EXPORTERS: Mapping[Signal, tuple[str, str]] = {
+    "METRICS": ("metric_exporter", "OTLPMetricExporter"),
+    "LOGS": ("_log_exporter", "OTLPLogExporter"),
+}
+_PACKAGES = {"grpc": "grpc", "http/protobuf": "http"}
+
+#: Namespace that the conventions name for a ``service.instance.id`` made of what an instance is known by.
+_INSTANCES = uuid.UUID("4d63009a-8d0f-11ee-aad7-4c796ed8e320")
+
 
 class SendError(Exception):
     """The endpoint did not take it; the exporter has logged why."""
 
 
-def protocol(env: Mapping[str, str], signal: str) -> str:
-    """What the variables name for ``METRICS`` or ``LOGS``; grpc, as in the distribution, when none does."""
-    return env.get(f"OTEL_EXPORTER_OTLP_{signal}_PROTOCOL") or env.get("OTEL_EXPORTER_OTLP_PROTOCOL") or "grpc"
+def _is_wanted(env: Mapping[str, str], signal: Signal) -> bool:
+    return env.get(f"OTEL_{signal}_EXPORTER", "").strip().lower() != "none"
 
 
 def wants_delta(env: Mapping[str, str]) -> bool:
@@ -40,21 +55,31 @@ class OtlpSender:
         env: the variables.
 
     Raises:
-        ValueError: a protocol that is neither grpc nor http/protobuf.
+        ValueError: a variable that cannot be used, or no signal is wanted.
+
+    Attributes:
+        signals: those that are sent.
     """
 
     def __init__(self, env: Mapping[str, str]) -> None:
-        self._metrics: Any = _exporter(protocol(env, "METRICS"), "metric_exporter", "OTLPMetricExporter")
-        self._logs: Any = _exporter(protocol(env, "LOGS"), "_log_exporter", "OTLPLogExporter")
+        self.signals: list[Signal] = [signal for signal in _EXPORTERS if _is_wanted(env, signal)]
+        if not self.signals:
+            raise ValueError("OTEL_METRICS_EXPORTER and OTEL_LOGS_EXPORTER are both none: nothing would be sent")
+        self._exporters: dict[Signal, Any] = {signal: _exporter(env, signal) for signal in self.signals}
         self._delta = wants_delta(env)
+        self._named = f"{SERVICE_INSTANCE_ID}=" in env.get("OTEL_RESOURCE_ATTRIBUTES", "")
 
-    def send(self, attributes: Mapping[str, Any], points: Iterable[Point], events: Iterable[Event]) -> int:
+    def send(
+        self, attributes: Mapping[str, Any], points: Iterable[Point], events: Iterable[Event], content: str
+    ) -> int:
         """Send all, and wait for the answers.
 
         Args:
             attributes: of the resource, beside those of the environment.
             points: in the order of time.
             events: the same.
+            content: digest of the file: its ``service.instance.id`` is made of it, so that a file that is sent twice is
+                one series, and two files are two.
 
         Returns:
             The number of points and events.
@@ -66,32 +91,40 @@ class OtlpSender:
         from opentelemetry.sdk.metrics.export import MetricExportResult
         from opentelemetry.sdk.resources import Resource
 
-        resource = Resource.create(dict(attributes))
+        instance = {} if self._named else {SERVICE_INSTANCE_ID: str(uuid.uuid5(_INSTANCES, content))}
+        resource = Resource.create({**instance, **attributes})
         sent = 0
-        for batch in _batches(points, _POINTS):
-            if self._metrics.export(_metrics_data(resource, batch, self._delta)) is not MetricExportResult.SUCCESS:
-                raise SendError(f"the metrics endpoint {without_secrets(self._metrics._endpoint)} did not take them")
+        for batch in _batches(points if "METRICS" in self._exporters else (), _POINTS):
+            exporter = self._exporters["METRICS"]
+            if exporter.export(_metrics_data(resource, batch, self._delta)) is not MetricExportResult.SUCCESS:
+                raise SendError(f"the metrics endpoint {without_secrets(exporter._endpoint)} did not take them")
             sent += len(batch)
-        for batch in _batches(events, _EVENTS):
-            records = [_log_record(resource, event) for event in batch]
-            if self._logs.export(records) is not LogRecordExportResult.SUCCESS:
-                raise SendError(f"the logs endpoint {without_secrets(self._logs._endpoint)} did not take them")
+        for batch in _batches(events if "LOGS" in self._exporters else (), _EVENTS):
+            exporter = self._exporters["LOGS"]
+            if exporter.export([_log_record(resource, event) for event in batch]) is not LogRecordExportResult.SUCCESS:
+                raise SendError(f"the logs endpoint {without_secrets(exporter._endpoint)} did not take them")
             sent += len(batch)
         return sent
 
     def close(self) -> None:
         """Close the connections."""
-        self._metrics.shutdown()
-        self._logs.shutdown()
+        for exporter in self._exporters.values():
+            exporter.shutdown()
 
 
-def _exporter(name: str, module: str, exporter: str) -> Any:
-    from importlib import import_module
-
-    packages = {"grpc": "grpc", "http/protobuf": "http"}
-    if name not in packages:
-        raise ValueError(f"OTEL_EXPORTER_OTLP_PROTOCOL is {name!r}; set grpc or http/protobuf")
-    return getattr(import_module(f"opentelemetry.exporter.otlp.proto.{packages[name]}.{module}"), exporter)()
+def _exporter(env: Mapping[str, str], signal: Signal) -> Any:
+    variables = (f"OTEL_EXPORTER_OTLP_{signal}_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+    variable = next((one for one in variables if env.get(one)), "")
+    protocol = env.get(variable) or "grpc"  # as in the distribution
+    if protocol not in _PACKAGES:
+        raise ValueError(f"{variable} is {protocol!r}; set grpc or http/protobuf")
+    module, name = _EXPORTERS[signal]
+    package = f"opentelemetry.exporter.otlp.proto.{_PACKAGES[protocol]}"
+    try:
+        return getattr(import_module(f"{package}.{module}"), name)()
+    except Exception as error:  # each version of the SDK raises its own
+        what = f"an OTEL_EXPORTER_OTLP_ variable of {signal.lower()} cannot be used"
+        raise ValueError(f"{what}: {error}") from error
 
 
 def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:

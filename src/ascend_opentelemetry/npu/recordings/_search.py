@@ -35,7 +35,10 @@ _BY_SUFFIX: dict[str, Reader] = {".db": _db.read, ".csv": _csv.read, ".json": _j
 
 _TORCH_FOLDER = re.compile(r".+_ascend_pt")
 _RAW_FOLDER = re.compile(r"PROF_\d+_.+")
-_OUTPUT_FOLDERS = frozenset({"ASCEND_PROFILER_OUTPUT", "mindstudio_profiler_output"})
+_EXPORT_FOLDER = "mindstudio_profiler_output"
+_OUTPUT_FOLDERS = frozenset({"ASCEND_PROFILER_OUTPUT", _EXPORT_FOLDER})
+#: What msprof adds to the name of a file: when it was exported, local time to the second.
+_EXPORTED_AT = re.compile(r"_\d{14}(?=\.[a-z]+$)")
 
 #: Seconds for an export by msprof.
 _EXPORT_TIMEOUT = 3600
@@ -68,15 +71,17 @@ class Plan:
     Attributes:
         sources: the files.
         problems: what cannot be read at all.
+        replaced: older exports, which are not read, and the newer one of each.
     """
 
     def __init__(self, path: Path) -> None:
         self.problems: list[RecordingError] = []
         self.sources: list[Source] = []
+        self.replaced: dict[Path, Path] = {}
         #: Ranks of the files that gave a kind, by recording.
         self._given: dict[Path, dict[Kind, int]] = {}
         try:
-            self.sources, raw, self.problems = find(path)
+            self.sources, raw, self.problems, self.replaced = find(path)
         except RecordingError as error:
             self.problems.append(error)
             return
@@ -110,11 +115,13 @@ class Found(NamedTuple):
         sources: the files, recording by recording.
         raw: ``PROF_`` folders that msprof must export first.
         problems: folders that cannot be read.
+        replaced: files that msprof has exported again since, and the newest of each, which is among ``sources``.
     """
 
     sources: list[Source]
     raw: list[Path]
     problems: list[RecordingError]
+    replaced: dict[Path, Path]
 
 
 def find(path: Path) -> Found:
@@ -128,7 +135,7 @@ def find(path: Path) -> Found:
     """
     try:
         if not path.is_dir():
-            return Found([_file(path)], [], [])
+            return Found([_file(path)], [], [], {})
     except OSError as error:
         raise _unreadable(path, error) from error
     found: list[Source] = []
@@ -147,11 +154,23 @@ def find(path: Path) -> Found:
                     found.append(Source(here / name, rank, _recording(here), reader, kinds))
                     break
     read = {source.recording for source in found}
+    found.sort(key=lambda source: (source.recording, source.rank, source.path))
+    newest = {_export_name(source.path): source.path for source in found}
+    best = {source.path: newest[_export_name(source.path)] for source in found}
     return Found(
-        sorted(found, key=lambda source: (source.recording, source.rank, source.path)),
+        [source for source in found if best[source.path] == source.path],
         [folder for folder in raw if _recording(folder) not in read],
         problems,
+        {older: newer for older, newer in best.items() if older != newer},
     )
+
+
+def _export_name(path: Path) -> Path:
+    """The same for all exports of a thing by msprof, which keeps the older ones; other files have names of their own."""
+    exported = path.parent.name == _EXPORT_FOLDER or any(
+        _RAW_FOLDER.fullmatch(one.name) for one in path.absolute().parents
+    )
+    return path.with_name(_EXPORTED_AT.sub("_*", path.name)) if exported else path
 
 
 def _file(path: Path) -> Source:

@@ -66,6 +66,8 @@ class RecordingSink:
     def __init__(self) -> None:
         #: Rows without a time, duration or size that can be.
         self.left_out = 0
+        #: Start times that a spreadsheet has written as ``1.73641E+15``.
+        self.rounded = 0
         #: Number of the process in the distributed job; None where the file does not say it.
         self.rank: int | None = None
 

@@ -14,9 +14,16 @@ _CHUNK = 2**20
 
 
 def default_path(env: Mapping[str, str]) -> Path:
-    """The file of this user: below ``XDG_STATE_HOME``, else ``~/.local/state``."""
-    home = env.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
-    return Path(home) / "ascend-otel" / "npu-import.jsonl"
+    """The file of this user: below ``XDG_STATE_HOME``, else ``~/.local/state``.
+
+    Raises:
+        OSError: the user has no home.
+    """
+    try:
+        home = Path(env.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+    except RuntimeError as error:  # a number of a user that is in no list, as containers have it
+        raise FileNotFoundError("this user has no home") from error
+    return home / "ascend-otel" / "npu-import.jsonl"
 
 
 def stamp(path: Path) -> str:

@@ -186,7 +186,10 @@ def _sampled(content: Content) -> Iterator[Point]:
         key = keys[row[KEY]]
         begin = begins.setdefault(row[KEY], row[_samples.FIRST_NS])
         metric, time = names.SAMPLED[key.metric], row[_samples.LAST_NS]
-        yield Point(metric, key.attributes, begin, time, row[_samples.LAST_VALUE])
+        # the last sample says how much memory is used at the end of a window, but nothing of its traffic
+        is_rate = metric is names.MEMORY_BANDWIDTH
+        value = row[_samples.SUM] // row[_samples.SAMPLES] if is_rate else row[_samples.LAST_VALUE]
+        yield Point(metric, key.attributes, begin, time, value)
         if metric is names.ALLOCATOR_MEMORY:
             yield Point(names.ALLOCATOR_PEAK, key.attributes, begin, time, row[_samples.MAX_VALUE])
 
