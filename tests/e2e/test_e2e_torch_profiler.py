@@ -21,6 +21,53 @@ from tests.support.service import Service, serve
 
 pytestmark = pytest.mark.vllm
 
+#: Ours and another one of the same process, in both orders; the real torch.
+TWO_PROFILERS = """\
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+from ascend_opentelemetry.npu.torch._profiler import Options, make
+from ascend_opentelemetry.npu.torch._recording import Recording
+
+folder, found = Path(sys.argv[1]), {}
+
+
+def work():
+    for _ in range(10):
+        torch.ones(8, 8) @ torch.ones(8, 8)
+
+
+def record(name):
+    recording = Recording(lambda: make(Options(folder / name), 5), 5, 0)
+    recording.step(True)
+    work()
+    return recording
+
+
+def count(recording):
+    return sum(name == "aten::mm" for _, name, _, _ in recording.operators())
+
+
+for name in ("first", "again"):
+    recording = record(name)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as other:
+        work()
+    work()
+    found[name] = [count(recording), sum(one.name == "aten::mm" for one in other.events())]
+with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as other:
+    work()
+    recording = record("refused")
+    recording.end_now()
+found["refused"] = [recording.problem, sum(one.name == "aten::mm" for one in other.events())]
+recording = record("alone")
+recording.end_now()
+found["alone"] = [recording.problem, count(recording)]
+found["written"] = sorted(str(file.relative_to(folder).parts[0]) for file in folder.rglob("trace_view.json"))
+(folder / "found.json").write_text(json.dumps(found))
+"""
 CLIENTS = 4
 ENV = {
     "OTEL_METRICS_EXPORTER": "otlp",
@@ -171,3 +218,19 @@ def test_recordings_open_in_npu_top(profiled: Profiled) -> None:
     assert lines["aten::embedding"]["count"] == 5
     assert lines["aten::embedding"]["core_types"] == ["CPU"]
     assert sum(line["count"] for line in lines.values()) == session["npu.recording.operators"]
+
+
+def test_profilers_of_the_program_go_before_ours_and_lose_nothing(vllm_python: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [vllm_python, "-c", TWO_PROFILERS, tmp_path], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    early = "a recording of operators ends early: another profiler of torch starts in this process"
+    assert done.stderr.count(early) == 2
+    reason = (
+        "another profiler of torch records in this process (vLLM's /start_profile, torch.profiler): end that one first"
+    )
+    assert json.loads((tmp_path / "found.json").read_text()) == {
+        "first": [10, 10], "again": [10, 10], "refused": [reason, 20], "alone": ["", 10],
+        "written": ["again", "alone", "first"],
+    }  # fmt: skip

@@ -104,10 +104,12 @@ def test_a_library_that_misbehaves_and_a_fork_leave_the_program_as_it_is(program
     said = {
         "stall": [],
         "fork": [],
-        "second": ["operators are not collected: another one in this process subscribes to MSPTI"],
+        "second": [
+            "OTEL_PYTHON_VLLM_NPU_OPERATORS=mspti: operators are not collected: another one in this process subscribes to MSPTI"
+        ],
     }[scenario]
     preload = "MSPTI records no MEMORY, MEMCPY here; for those, run before the service starts: export LD_PRELOAD="
-    expected = said or [preload]
+    expected = said or [f"OTEL_PYTHON_VLLM_NPU_OPERATORS=mspti: {preload}"]
     assert len(done.warnings) == len(expected), done.err
     assert all(line.startswith(start) for line, start in zip(done.warnings, expected, strict=True))
     found = {one.name for one in last_values(receiver.requests("metrics"))}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from opentelemetry._logs import LogRecord, SeverityNumber, get_logger
+from opentelemetry._logs import LogRecord, SeverityNumber, get_logger, get_logger_provider
 from opentelemetry.context import Context
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 
@@ -45,6 +45,13 @@ def emit(
             event_name=name,
         )
     )
+
+
+def flush() -> None:
+    """Have the program's provider export what was emitted; the calling thread waits, for as long as the exporter does."""
+    force_flush = getattr(get_logger_provider(), "force_flush", None)
+    if force_flush is not None:
+        force_flush()
 
 
 def _context(ids: SpanIds | None) -> Context | None:

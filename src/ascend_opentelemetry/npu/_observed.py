@@ -8,12 +8,11 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Generic, TypeVar
 
-from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider, Observation
 
 from ascend_opentelemetry.npu._scope import SCOPE
+from ascend_opentelemetry.recorder import meters
 from ascend_opentelemetry.semconv.metrics import Metric
-from ascend_opentelemetry.version import __version__
 
 _logger = logging.getLogger(__name__)
 
@@ -59,7 +58,7 @@ class ObservedMetrics:
     Args:
         what: they measure, in a warning.
         reads: by metric.
-        provider: None: the global one, as it is then.
+        provider: None: that of the process, as it is then.
     """
 
     def __init__(self, what: str, reads: Mapping[Metric, Read], provider: MeterProvider | None = None) -> None:
@@ -74,7 +73,7 @@ class ObservedMetrics:
         self.is_on = True
         if not self._made:
             self._made = True
-            meter = metrics.get_meter(SCOPE, __version__, self._provider)
+            meter = meters.get(SCOPE, self._provider)
             for metric, read in self._reads.items():
                 _CREATE[metric.instrument](meter, metric, self._guarded(read))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from pathlib import Path
 from typing import NamedTuple
 
@@ -52,4 +53,7 @@ def tell(session: ProfilingSession) -> None:
         attributes[keys.NPU_RECORDING_OPERATORS] = session.operators
     ids = (session.trace_id, 0, 0, SAMPLED) if session.trace_id else None
     emit(NPU_PROFILING_SESSION, session.started_ns, attributes, ids=ids)
-    _logger.info("%s has recorded %.1f s: %s", session.profiler, seconds, session.folder)
+    # what PyTorch records is in OTel already
+    command = "top" if session.profiler == "torch" else "import"
+    folder = shlex.quote(str(session.folder))
+    _logger.info("%s has recorded %.1f s: ascend-otel npu %s %s", session.profiler, seconds, command, folder)

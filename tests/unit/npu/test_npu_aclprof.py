@@ -30,6 +30,7 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[
     build_aclprof(tmp_path / "cann")
     log = tmp_path / "calls"
     monkeypatch.setenv("ASCEND_TOOLKIT_HOME", str(tmp_path / "cann"))
+    monkeypatch.setenv("SERVICE_PROF_CONFIG_PATH", "/etc/prof.json")
     monkeypatch.setenv("STAND_IN_ACLPROF_LOG", str(log))
     return lambda: log.read_text().splitlines() if log.exists() else []
 
@@ -64,7 +65,8 @@ def wait(condition: Callable[[], object]) -> None:
         time.sleep(0.01)
 
 
-def test_a_window_is_one_recording_of_the_workers_device(tmp_path, calls, events) -> None:
+def test_a_window_is_one_recording_of_the_workers_device(tmp_path, calls, events, caplog) -> None:
+    caplog.set_level(logging.INFO)
     source = opened(tmp_path)
     wait(lambda: "Start" in calls())
     assert source.describe() == {"usable": True, "running": True}
@@ -81,6 +83,9 @@ def test_a_window_is_one_recording_of_the_workers_device(tmp_path, calls, events
         "npu.profiler.name": "aclprof", "npu.profiler.level": "L0", "npu.recording.folder": str(folder),
     }  # fmt: skip
     assert source.describe() == {"usable": True, "running": False, "folder": str(folder)}
+    (told,) = caplog.messages
+    assert told.startswith("aclprof has recorded 0.")
+    assert told.endswith(f" s: ascend-otel npu import {folder}"), "what gives its operators to OTel"
 
 
 def test_level_types_and_metrics_are_those_of_the_config_file(tmp_path, calls, events) -> None:
@@ -175,6 +180,7 @@ def test_what_speaks_against_it_is_one_warning(tmp_path, calls, monkeypatch, cap
     source.open(window(tmp_path))
     (warning,) = caplog.records
     assert warning.levelno == logging.WARNING
+    assert warning.getMessage().startswith('/etc/prof.json: "acl_task_time": 1 records nothing: ')
     assert reason in warning.getMessage()
     assert reason in str(source.describe()["reason"])
     assert calls() == []
@@ -202,7 +208,7 @@ def test_a_refused_call_is_one_warning_and_leaves_nothing_open(
     names = [call.partition(" ")[0] for call in calls()]
     assert names[names.index(function) + 1 :] == after
     (warning,) = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
-    assert f"aclprof{function}" in warning
+    assert warning.startswith(f'/etc/prof.json: "acl_task_time": 1: aclprof{function}')
     assert f"aclprof{function}" in str(source.describe()["reason"])
     assert events == []
     monkeypatch.delenv("STAND_IN_ACLPROF_REFUSE")

@@ -16,7 +16,7 @@ from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogR
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
-from ascend_opentelemetry.npu import _events
+from ascend_opentelemetry.npu import _events, _observed
 from ascend_opentelemetry.npu.dcmi._driver import Driver
 from ascend_opentelemetry.npu.torch import _allocator
 from ascend_opentelemetry.npu.torch._allocator import Allocator, AllocatorSource, statistics
@@ -90,6 +90,7 @@ def source(allocator: Allocator, reader: InMemoryMetricReader) -> Iterator[Alloc
     source = AllocatorSource(allocator, _allocator.make(allocator, provider))
     yield source
     source.shutdown(1)
+    source.silence()
     provider.shutdown()
 
 
@@ -125,7 +126,8 @@ def test_all_states_and_peaks_of_the_device_that_is_used(source, npu, reader, al
     }  # fmt: skip
 
 
-def test_a_collection_reads_each_device_once(source, npu, reader, allocator) -> None:
+def test_a_collection_reads_each_device_once(source, npu, reader, allocator, monkeypatch) -> None:
+    monkeypatch.setattr(_observed.time, "monotonic", lambda: 1000.0)  # a busy machine may take long for a collection
     source.start(leader=False)
     assert npu.calls == 0
     for collections in (1, 2):
@@ -161,6 +163,36 @@ def test_a_failed_allocation_is_one_event(source, npu, reader, allocator, logs) 
         "hw.id": "npu-5", "npu.allocator.oom": 3, "npu.allocator.allocated": 100, "npu.allocator.reserved": 400,
     }  # fmt: skip
     assert second.attributes["npu.allocator.oom"] == 1
+
+
+def test_an_allocation_that_ends_the_process_is_told_before_the_next_collection(
+    source, npu, reader, allocator, logs
+) -> None:
+    source.start(leader=False)
+    collect(reader, allocator)
+    npu.ooms = 1
+    source.shutdown(1)
+    source.shutdown(1)
+    (entry,) = logs.get_finished_logs()
+    assert (entry.log_record.event_name, entry.log_record.attributes["npu.allocator.oom"]) == ("npu.memory.oom", 1)
+    assert collect(reader, allocator)["npu.allocator.oom"] == {"": 1}
+    source.silence()
+    assert collect(reader, allocator) == {}
+
+
+def test_the_driver_is_not_asked_at_the_end_where_nothing_has_failed(source, npu, allocator, monkeypatch) -> None:
+    source.start(leader=False)
+    monkeypatch.setattr(Driver, "hardware_id", lambda *_: pytest.fail("it may not answer"))
+    source.shutdown(1)
+    assert (npu.calls, allocator.names) == (2, {})
+
+
+def test_a_source_that_is_off_reads_nothing_at_the_end(source, npu, logs, monkeypatch) -> None:
+    monkeypatch.setenv("OTEL_PYTHON_VLLM_NPU_METRICS", "off")
+    npu.ooms = 1
+    source.start(leader=False)
+    source.shutdown(1)
+    assert (npu.calls, logs.get_finished_logs()) == (0, ())
 
 
 def test_nothing_is_read_before_torch_npu_is_initialised_and_everything_after(source, npu, reader, allocator) -> None:

@@ -101,6 +101,7 @@ def make(reader, monkeypatch) -> Iterator[Callable[..., DcmiSource]]:
     yield make
     for source in made:
         source.shutdown(5)
+        source.silence()
     provider.shutdown()
     assert samplers() == []
 

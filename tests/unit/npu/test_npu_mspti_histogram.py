@@ -17,8 +17,8 @@ from opentelemetry.sdk.metrics.view import (
     View,
 )
 
-from ascend_opentelemetry.npu.operators import _batch_histogram
-from ascend_opentelemetry.npu.operators._batch_histogram import BatchHistogram
+from ascend_opentelemetry import _batch_histogram
+from ascend_opentelemetry._batch_histogram import BatchHistogram
 
 VALUES = np.random.default_rng(7).exponential(0.001, 500)
 BOUNDS = [0.0001, 0.001, 0.01]

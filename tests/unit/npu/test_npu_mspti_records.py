@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import threading
+import time
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import pytest
 
 from ascend_opentelemetry.npu.mspti import _buffers
 from ascend_opentelemetry.npu.mspti._library import Kind, Library, LibraryError, load, preload_line
-from ascend_opentelemetry.npu.mspti._records import FIELDS, Names, Numbers
+from ascend_opentelemetry.npu.mspti._records import FIELDS, Bytes, Names, Numbers, Reader
 from ascend_opentelemetry.npu.mspti._session import MsptiSession
 from tests.support.npu_stand_in.mspti import MsptiStandIn, build_mspti
 from tests.unit.npu.mspti import session
@@ -122,6 +124,83 @@ def test_none_of_many_records_of_any_mixture_is_lost(library, stand_in, monkeypa
     assert reader.unreadable == 0
 
 
+SIZES = {Kind.MARKER: 7, Kind.KERNEL: 7, Kind.API: 6, Kind.EXTERNAL_CORRELATION: 3, Kind.COMMUNICATION: 9}
+
+
+def mixture(random: np.random.Generator, kinds: Sequence[Kind], below: int) -> tuple[Bytes, dict[int, list[int]]]:
+    """A buffer of records with random numbers that look like kinds where they are low; offsets in words by kind."""
+    words: list[int] = []
+    expected: dict[int, list[int]] = {}
+    for kind in kinds:
+        expected.setdefault(kind, []).append(len(words))
+        record = np.zeros(8 * SIZES[kind], dtype=np.uint8)
+        record[:4].view("<u4")[:] = kind
+        for name, (format_, offset) in FIELDS[kind].items():
+            value = BASE + len(words) if name in ("start", "end", "time") else random.integers(below)
+            record[offset : offset + np.dtype(format_).itemsize].view(format_)[:] = value
+        words += record.view("<u8").tolist()
+    return np.asarray(words, dtype=np.uint64).view(np.uint8), expected
+
+
+def is_guessed(reader: Reader, buffer: Bytes) -> bool:
+    """Whether all records are found at once."""
+    halves = buffer.view(np.uint32)
+    return reader._guess(halves, halves[::2]) is not None
+
+
+@pytest.mark.parametrize(("below", "at_once"), [(1, True), (10, False), (70, False), (2**31, True)])
+def test_records_are_found_at_once_or_one_by_one_whatever_numbers_are_in_them(library, below, at_once) -> None:
+    opened, reader = session(library)
+    opened.let_go()
+    reader._strides = {kind: 8 * size for kind, size in SIZES.items()}
+    random = np.random.default_rng(below)
+    mixtures = [mixture(random, random.choice(np.asarray(list(SIZES)), 60).tolist(), below) for _ in range(8)]
+    for buffer, expected in mixtures:
+        found = reader._walk(buffer, len(buffer)) or {}
+        assert {kind: words.tolist() for kind, words in found.items()} == expected
+        # cut inside of a record, it is no list of records
+        cuts = [8 * word + more for words in expected.values() for word in words for more in (4, 8)]
+        assert [cut for cut in cuts if reader._walk(buffer, cut) is not None] == []
+    assert all(is_guessed(reader, buffer) for buffer, _ in mixtures) is at_once
+
+
+@pytest.mark.parametrize("kind", list(SIZES))
+def test_records_of_one_kind_are_found_at_once(library, kind) -> None:
+    opened, reader = session(library)
+    opened.let_go()
+    for _ in range(2):  # their length is asked for once
+        buffer, _ = mixture(np.random.default_rng(1), [kind] * 20, 2**31)
+        assert [len(rows) for rows in reader.read(buffer, len(buffer)).values()] == [20]
+    assert is_guessed(reader, buffer)
+    assert reader._strides == {kind: 8 * SIZES[kind]}
+
+
+def test_streams_whose_numbers_are_kinds_do_not_slow_the_reader_down(library, stand_in, monkeypatch) -> None:
+    """The stream of the stand-in is 7, the kind of a copy."""
+    monkeypatch.setenv("LD_PRELOAD", "libmspti.so")
+    opened, reader = session(library)
+    for _ in range(2):  # lengths are asked for once
+        for number in range(50):
+            stand_in.api(number, 1, "a", id_=number)
+            stand_in.kernel(number, 1, "k", id_=number)
+        stand_in.memcpy(60, 1, 8, 2)
+        opened.flush()
+        filled = opened._buffers.take()
+        assert filled is not None
+        assert len(reader.read(*filled)[Kind.KERNEL]) == 50
+    buffer = filled[0][: filled[1]]
+    assert np.count_nonzero(buffer.view(np.uint32)[::2] == Kind.MEMCPY) > 50
+    assert is_guessed(reader, buffer)
+
+
+def test_the_length_of_a_kind_with_a_high_number_is_of_no_consequence(library) -> None:
+    opened, reader = session(library)
+    opened.let_go()
+    buffer, _ = mixture(np.random.default_rng(1), [Kind.KERNEL] * 20, 2**31)
+    reader._strides = {70: 64}
+    assert len(reader.read(buffer, len(buffer))[Kind.KERNEL]) == 20
+
+
 @pytest.mark.parametrize(("size", "id_"), [(64, 0), (96, 77)])
 def test_shorter_and_longer_records_are_read_as_far_as_they_go(library, stand_in, size, id_) -> None:
     stand_in.set_size(Kind.COMMUNICATION, size)
@@ -190,6 +269,36 @@ def test_a_buffer_that_finds_no_memory_is_one_that_was_refused(monkeypatch) -> N
     assert (buffer.value, size.value, most.value, buffers.refused) == (None, 0, 0, 1)
     buffers.request(ctypes.pointer(buffer), ctypes.pointer(size), ctypes.pointer(most))
     assert size.value == _buffers.SIZE
+
+
+def test_an_end_does_not_wait_for_records_that_keep_coming(library, stand_in) -> None:
+    opened, _ = session(library)
+    stop = threading.Event()
+
+    def work() -> None:
+        while not stop.wait(0.001):
+            stand_in.api(time.time_ns(), 1, "a", id_=2)
+
+    stand_in.api(time.time_ns(), 1, "a", id_=1)
+    worker = threading.Thread(target=work, daemon=True)
+    worker.start()
+    began = time.monotonic()
+    found = [row["correlation"] for records in opened.end(20) for row in records[Kind.API]]
+    seconds = time.monotonic() - began
+    stop.set()
+    worker.join()
+    assert seconds < 10
+    assert found[0] == 1
+    assert stand_in.unsubscribed == 1
+
+
+def test_an_end_waits_for_what_the_device_still_has(library, stand_in) -> None:
+    opened, _ = session(library)
+    begun = time.time_ns()
+    late = threading.Timer(0.05, stand_in.kernel, (begun, 1, "k"))
+    late.start()
+    assert sum(len(rows) for records in opened.end(20) for rows in records.values()) == 1
+    late.join()
 
 
 def test_numbers_stay_the_same_as_more_come() -> None:

@@ -17,6 +17,7 @@ import pytest
 
 from ascend_opentelemetry._runtime import _make_sources
 from ascend_opentelemetry._sources import HeldBack, Sources
+from ascend_opentelemetry.npu import _events
 from ascend_opentelemetry.npu.mspti import _collector, _source
 from ascend_opentelemetry.npu.mspti._collector import MsptiCollector
 from ascend_opentelemetry.npu.mspti._source import MsptiSource, device_is_used
@@ -34,6 +35,7 @@ THREAD = "ascend-otel-mspti"
 def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MsptiStandIn:
     library = build_mspti(tmp_path / "cann")
     monkeypatch.setenv("ASCEND_HOME_PATH", str(tmp_path / "cann"))
+    monkeypatch.setenv("SERVICE_PROF_CONFIG_PATH", "/etc/prof.json")
     for name in ("ASCEND_TOOLKIT_HOME", "LD_PRELOAD", "OTEL_PYTHON_VLLM_NPU_OPERATORS"):
         monkeypatch.delenv(name, raising=False)
     return MsptiStandIn(library)
@@ -143,9 +145,35 @@ def test_the_setting_collects_without_a_window_and_writes_no_file(
     assert {row[1] for row in rows(tmp_path, "Kernel")} == {"b"}
 
 
+@pytest.mark.parametrize("way", [1, 3])
+def test_it_pauses_while_a_window_records_by_another_profiler(source, stand_in, tmp_path, monkeypatch, way) -> None:
+    monkeypatch.setenv("OTEL_PYTHON_VLLM_NPU_OPERATORS", "mspti")
+    source.start(leader=False)
+    until(lambda: subscribed(source))
+    source.open(window(tmp_path, acl_task_time=way))
+    until(lambda: stand_in.unsubscribed == 1)
+    assert source.describe()["paused"] is True
+    source.close()
+    until(lambda: subscribed(source), 10)
+    assert "paused" not in source.describe()
+    assert list(tmp_path.rglob("*.db")) == []
+
+
+def test_it_goes_on_where_aclprof_is_refused(source, stand_in, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("OTEL_PYTHON_VLLM_NPU_OPERATORS", "mspti")
+    monkeypatch.setenv("LD_PRELOAD", f"/x/liba.so:{stand_in.path}")
+    source.start(leader=False)
+    source.open(window(tmp_path, acl_task_time=1))
+    until(lambda: subscribed(source))
+    assert "paused" not in source.describe()
+
+
 def test_a_flush_hands_on_what_waits_for_later(source, stand_in, metrics, events, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(_collector, "FLUSH_SECONDS", 3600)
     monkeypatch.setattr(_source, "FLUSH_SECONDS", 10)
+    exported: list[int] = []
+    provider = SimpleNamespace(force_flush=lambda: exported.append(len(events)))
+    monkeypatch.setattr(_events, "get_logger_provider", lambda: provider)
     assert source.flush(10)
     source.open(window(tmp_path, stand_in.base))
     until(lambda: subscribed(source))
@@ -153,9 +181,11 @@ def test_a_flush_hands_on_what_waits_for_later(source, stand_in, metrics, events
     assert sources.flush(10)
     stand_in.kernel(100, 4000, "a", id_=1)
     assert metrics.values("npu.operator.count") == {}
+    assert source.describe()["waiting"] == 0, "the library has it"
     assert sources.flush(10)
     assert list(metrics.values("npu.operator.count").values()) == [1]
     assert len(events) == 1
+    assert exported[-1] == 1, "a worker may be killed right after"
     assert len(rows(tmp_path, "Kernel")) == 1
     stand_in.set("stall_flush", 1)
     assert not sources.flush(0.2)
@@ -172,7 +202,7 @@ def test_what_was_read_and_what_was_lost_is_told(source, stand_in, tmp_path) -> 
     until(lambda: not subscribed(source))
     assert source.describe() == {
         "asked": False, "found": stand_in.path, "usable": True, "needs_preload": ["MEMORY", "MEMCPY"],
-        "subscribed": False, "records": {"KERNEL": 1, "API": 1}, "windows": 1, "rows": 0, "lost": {"rows": 2},
+        "subscribed": False, "records": {"KERNEL": 1, "API": 1}, "windows": 1, "waiting": 0, "rows": 0, "lost": {"rows": 2},
     }  # fmt: skip
 
 
@@ -183,6 +213,18 @@ def test_other_values_of_acl_task_time_start_nothing(source, stand_in, tmp_path,
     assert threads() == []
     source.close()
     assert source.describe() == {"usable": True, "asked": False}
+
+
+def test_without_the_library_it_is_not_usable(tmp_path, monkeypatch) -> None:
+    for name in ("LD_PRELOAD", "LD_LIBRARY_PATH", "ASCEND_TOOLKIT_HOME", "ASCEND_HOME_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    source = MsptiSource()
+    assert source.describe() == {"reason": "there is no libmspti.so of CANN here", "asked": False}
+    source.open(window(tmp_path))
+    assert source.describe() == {
+        "asked": True, "reason": "there is no libmspti.so of CANN here", "waits_for": "a device in use by torch_npu",
+    }  # fmt: skip
+    source.shutdown(5)
 
 
 def test_a_process_without_a_device_does_not_subscribe(stand_in, tmp_path, monkeypatch) -> None:
@@ -212,8 +254,9 @@ def test_another_subscriber_is_a_status_and_one_warning_until_it_goes(
     time.sleep(0.5)
     warnings = [message for message in caplog.messages if "another one" in message]
     expected = (
-        "operators are not collected: another one in this process subscribes to MSPTI, which takes one: torch_npu's "
-        "profiler, msMonitor (MSMONITOR_USE_DAEMON) or ms_service_profiler; end that one; tried again every 0 s"
+        '/etc/prof.json: "acl_task_time": 2: operators are not collected: another one in this process subscribes to '
+        "MSPTI, which takes one: torch_npu's profiler, msMonitor (MSMONITOR_USE_DAEMON), ms_service_profiler or a monitor "
+        "of CANN's mspti package; end that one; tried again every 0 s"
     )
     assert warnings == [expected]
     stand_in.unsubscribe(other)
@@ -232,17 +275,25 @@ def test_a_missing_library_is_a_status_and_one_warning(source, tmp_path, caplog,
 
 
 @pytest.mark.parametrize("leader", [True, False])
-def test_the_first_process_says_once_what_workers_will_not_find(tmp_path, caplog, monkeypatch, leader) -> None:
+@pytest.mark.parametrize(
+    ("word", "asker"),
+    [("mspti", "OTEL_PYTHON_VLLM_NPU_OPERATORS=mspti"), ("", '/etc/prof.json: "acl_task_time": 2')],
+)
+def test_the_first_process_says_once_what_workers_will_not_find(
+    tmp_path, caplog, monkeypatch, leader, word, asker
+) -> None:
     for name in ("ASCEND_HOME_PATH", "ASCEND_TOOLKIT_HOME", "LD_PRELOAD", "LD_LIBRARY_PATH"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("OTEL_PYTHON_VLLM_NPU_OPERATORS", "mspti")
+    monkeypatch.setenv("SERVICE_PROF_CONFIG_PATH", "/etc/prof.json")
+    if word:
+        monkeypatch.setenv("OTEL_PYTHON_VLLM_NPU_OPERATORS", word)
     source = MsptiSource(lambda: False)
     source.start(leader=leader)
     source.open(window(tmp_path))
     source.shutdown(5)
     expected = (
-        "operators are not collected: there is no libmspti.so of CANN here; source CANN's set_env.sh and run, before the "
-        "service starts: export LD_PRELOAD=$ASCEND_TOOLKIT_HOME/lib64/libmspti.so"
+        f"{asker}: operators are not collected: there is no libmspti.so of CANN here; source CANN's set_env.sh and run, before "
+        "the service starts: export LD_PRELOAD=$ASCEND_TOOLKIT_HOME/lib64/libmspti.so"
     )
     assert caplog.messages == [expected] * leader
     build_mspti(tmp_path / "cann")
@@ -277,7 +328,7 @@ def test_what_needs_the_library_preloaded_is_said_once_with_the_line_to_run(sour
         until(lambda: not subscribed(source))
     line = f"export LD_PRELOAD={stand_in.path}"
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == [
-        f"MSPTI records no MEMORY, MEMCPY here; for those, run before the service starts: {line}"
+        f'/etc/prof.json: "acl_task_time": 2: MSPTI records no MEMORY, MEMCPY here; for those, run before the service starts: {line}'
     ]
 
 

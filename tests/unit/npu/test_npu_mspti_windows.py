@@ -164,6 +164,9 @@ def test_operators_of_too_many_forwards_at_a_time_are_metrics_and_counted(window
     starts = [T + number * MS + 100 for number in range(10)]
     windows.add([windows.keys["a", None, "", "0"]] * 10, starts, [50] * 10)
     assert windows.left_out == 8
+    assert windows.told == 0
+    windows.settle(T + S)
+    assert windows.told == 2
     assert list(metrics.values("npu.operator.count").values()) == [10]
 
 
@@ -273,8 +276,10 @@ def test_kernels_wait_for_the_end_of_their_forward(bench, forwards, events) -> N
     forwards.end(forward(100 * MS, 1000 * MS, 5))
     bench.operators.settle(T + 1300 * MS)
     assert shown(events) == []
+    assert bench.operators.waiting == 1, "what a worker that is killed takes with it"
     bench.operators.settle(T + 4 * S)
     assert shown(events) == [(5, 1, 106 * MS)]
+    assert bench.operators.waiting == 0
 
 
 def test_collectives_copies_and_allocations_are_metrics(bench, metrics, monkeypatch) -> None:

@@ -40,7 +40,8 @@ class FakeProfiler:
         self.calls: list[tuple[str, int]] = []
         self._refuse = refuse
 
-    def start(self) -> None:
+    def start(self, give_way: Callable[[], None]) -> None:
+        self.give_way = give_way
         self._call("start")
 
     def stop(self) -> None:
@@ -55,6 +56,10 @@ class FakeProfiler:
 
     def operators(self) -> Iterator[HostOperator]:
         yield 1, "aten::mm", T, 500
+
+
+def nobody() -> None:
+    """Another profiler does not start."""
 
 
 class Run:
@@ -92,6 +97,7 @@ class Run:
 def run(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Run]]:
     monkeypatch.setattr(_source, "IDLE_SECONDS", 0.2)
     monkeypatch.delenv("OTEL_PYTHON_VLLM_NPU_OPERATORS", raising=False)
+    monkeypatch.setenv("SERVICE_PROF_CONFIG_PATH", "/etc/prof.json")
     runs: list[Run] = []
 
     def make(**options: Any) -> Run:
@@ -113,7 +119,8 @@ def wait(condition: Callable[[], object]) -> None:
         time.sleep(0.01)
 
 
-def test_a_recording_starts_and_stops_with_steps_on_their_thread(run, tmp_path) -> None:
+def test_a_recording_starts_and_stops_with_steps_on_their_thread(run, tmp_path, caplog) -> None:
+    caplog.set_level(logging.INFO)
     one = run()
     one.open(tmp_path)
     assert recorder.on, "else the hook of the model runner would not tell"
@@ -133,6 +140,7 @@ def test_a_recording_starts_and_stops_with_steps_on_their_thread(run, tmp_path) 
         "npu.recording.operators": 1,
     }  # fmt: skip
     assert one.ids == [(one.trace_id, 0, 0, 1)]
+    assert f"s: ascend-otel npu top {tmp_path}/torch_1" in caplog.messages[-1]
     state = one.source.describe()
     assert (state["usable"], state["recordings"], state["operators"], state["windows"]) == (True, 1, 1, 1)
 
@@ -216,9 +224,73 @@ def test_a_profiler_that_refuses_is_one_warning(run, tmp_path, caplog, refuse) -
         one.step()
     wait(lambda: not any(thread.is_alive() for thread in one.source._threads))
     (warning,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
-    assert warning.getMessage() == f"operators are not recorded: {refuse} is refused"
+    assert warning.getMessage() == (
+        f'/etc/prof.json: "acl_task_time": 3: operators are not recorded: {refuse} is refused'
+    )
     assert one.source.describe()["reason"] == f"{refuse} is refused"
     assert one.sessions == []
+
+
+def test_a_refusal_is_forgotten_when_a_recording_works(run, tmp_path) -> None:
+    one = run(refuse="start")
+    one.open(tmp_path)
+    one.step(2)
+    assert one.source.describe()["reason"] == "start is refused"
+    one.source.close()
+    one._options["refuse"] = ""
+    one.open(tmp_path)
+    one.step(2)
+    one.source.close()
+    one.step()
+    wait(lambda: one.sessions)
+    state = one.source.describe()
+    assert (state.get("reason"), state["usable"]) == (None, True)
+
+
+def test_a_sample_that_is_refused_names_the_variable(run, monkeypatch, caplog) -> None:
+    monkeypatch.setattr(_source, "SAMPLE_PERIOD", 0.05)
+    one = run(refuse="start")
+    monkeypatch.setenv("OTEL_PYTHON_VLLM_NPU_OPERATORS", "torch")
+    one.source.start(leader=False)
+    wait(lambda: recorder.step_watcher)
+    one.step()
+    assert caplog.messages == ["OTEL_PYTHON_VLLM_NPU_OPERATORS=torch: operators are not recorded: start is refused"]
+
+
+def test_a_recording_ends_before_another_profiler_starts(run, tmp_path, caplog) -> None:
+    one = run(any_thread=False)
+    one.open(tmp_path)
+    one.step(2)
+    one.made[0].give_way()
+    assert [name for name, _ in one.made[0].calls] == ["start", "stop"]
+    assert caplog.messages == ["a recording of operators ends early: another profiler of torch starts in this process"]
+    one.step(2)
+    assert len(one.made) == 1
+    wait(lambda: one.sessions)
+    one.source.close()
+
+
+def test_another_profiler_is_refused_where_its_thread_may_not_end_ours(run, tmp_path) -> None:
+    one = run(any_thread=False)
+    one.open(tmp_path)
+    one.step()
+    refused: list[RuntimeError] = []
+
+    def start() -> None:
+        try:
+            one.made[0].give_way()
+        except RuntimeError as error:
+            refused.append(error)
+
+    thread = threading.Thread(target=start)
+    thread.start()
+    thread.join(10)
+    assert [str(error) for error in refused] == [
+        "Profiler is already enabled by ascend-opentelemetry in another thread"
+    ]
+    one.source.close()
+    one.step()
+    assert [name for name, _ in one.made[0].calls] == ["start", "stop"]
 
 
 def test_the_fields_of_the_config_file_reach_the_profiler(run, tmp_path) -> None:
@@ -269,7 +341,7 @@ def test_an_end_does_not_wait_for_a_step_that_starts_the_profiler(run, tmp_path,
     one = run()
     starting, started = threading.Event(), threading.Event()
 
-    def start(_profiler: FakeProfiler) -> None:
+    def start(_profiler: FakeProfiler, _give_way: Callable[[], None]) -> None:
         starting.set()
         assert started.wait(10)
         time.sleep(0.02)
@@ -301,7 +373,9 @@ def test_a_step_goes_on_where_no_thread_can_be_started(run, tmp_path, monkeypatc
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", refuse)
         one.step()
-    assert caplog.messages == ["operators are not recorded: RuntimeError: can't start new thread"]
+    assert caplog.messages == [
+        '/etc/prof.json: "acl_task_time": 3: operators are not recorded: RuntimeError: can\'t start new thread'
+    ]
     one.source.close()
     one.step()
     assert [name for name, _ in one.made[0].calls] == ["start", "stop"]
@@ -483,7 +557,7 @@ def test_torch_npu_records_where_it_is_loaded(tmp_path, monkeypatch) -> None:
     options = Options(tmp_path / "date", stack=True, level="L1", aicore_metrics="ACL_AICORE_MEMORY_UB")
     profiler = npu_profiler(monkeypatch, torch_npu, options)
     assert (profiler.name, profiler.level, profiler.any_thread) == ("torch_npu", "L1", False)
-    profiler.start()
+    profiler.start(nobody)
     profiler.stop()
     assert profiler.folder is not None
     assert profiler.folder.parent == tmp_path / "date"
@@ -505,7 +579,7 @@ def test_torch_npu_records_where_it_is_loaded(tmp_path, monkeypatch) -> None:
 def test_an_older_torch_npu_has_the_trace_id_in_its_metadata_alone(tmp_path, monkeypatch) -> None:
     torch_npu = TorchNpu(trace_ids=False)
     profiler = npu_profiler(monkeypatch, torch_npu, Options(tmp_path, aicore_metrics="ACL_AICORE_PIPE_UTILIZATION"))
-    profiler.start()
+    profiler.start(nobody)
     profiler.stop()
     (profile,) = torch_npu.profiler.made
     assert profile.metadata == {"otel_trace_id": f"{0xABC:032x}"}
@@ -515,7 +589,7 @@ def test_an_older_torch_npu_has_the_trace_id_in_its_metadata_alone(tmp_path, mon
 
 def test_a_recording_of_torch_npu_that_is_not_there_is_an_error(tmp_path, monkeypatch) -> None:
     profiler = npu_profiler(monkeypatch, TorchNpu(writes=False), Options(tmp_path))
-    profiler.start()
+    profiler.start(nobody)
     with pytest.raises(ProfilerError, match=f"no recording below {tmp_path}"):
         profiler.stop()
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from ascend_opentelemetry.environment_variables import SERVICE_PROF_CONFIG_PATH
+from ascend_opentelemetry.npu import _asked_by
 from ascend_opentelemetry.npu._profiling_session import ProfilingSession, tell
 from ascend_opentelemetry.npu.aclprof._library import (
     AICORE_METRICS,
@@ -62,9 +61,7 @@ class AclprofSource:
         missing = "" if library is not None else f"no {' or '.join(NAMES)}: source the set_env.sh of CANN"
         reason = conflict() or missing
         if reason and self._leader and reason != self._refused:
-            _logger.warning(
-                '%s: "acl_task_time": 1 records nothing: %s', os.environ.get(SERVICE_PROF_CONFIG_PATH, ""), reason
-            )
+            _logger.warning("%s records nothing: %s", _asked_by.config(_ACL_TASK_TIME), reason)
         self._refused = reason
         if not reason and library is not None:
             self._run = _Run(library, window, self._device, self._leader, self._run)
@@ -127,7 +124,7 @@ class _Run(threading.Thread):
         except Exception as error:
             self._problem = str(error) if isinstance(error, AclprofError) else f"{type(error).__name__}: {error}"
             trace = None if isinstance(error, AclprofError) else error
-            _logger.warning('"acl_task_time": 1: %s', self._problem, exc_info=trace)
+            _logger.warning("%s: %s", _asked_by.config(_ACL_TASK_TIME), self._problem, exc_info=trace)
 
     def _wait_for_device(self) -> int | None:
         """None when the window closed before there was one; without a device, ``aclprofStart`` does not return."""

@@ -86,6 +86,9 @@ class DcmiSource:
     def shutdown(self, timeout: float) -> None:
         """Sample no more, and wait for a sample that is taken now."""
         self._end(timeout)
+
+    def silence(self) -> None:
+        """Measure no more."""
         self._metrics.turn_off()
 
     def _end(self, timeout: float) -> None:

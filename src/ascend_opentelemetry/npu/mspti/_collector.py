@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterable, Mapping
 
+from ascend_opentelemetry.npu import _asked_by, _events
 from ascend_opentelemetry.npu.mspti._buffers import Buffers
 from ascend_opentelemetry.npu.mspti._database import MsptiDatabase
 from ascend_opentelemetry.npu.mspti._library import Kind, Library, LibraryError, load, preload_line
@@ -75,6 +76,8 @@ class MsptiCollector:
         self._take(session.read(), ended, closed_ns)
         self._complete(ended)
         self._operators.settle(time.time_ns(), all_=flush)
+        if flush:  # a worker may be killed right after
+            _events.flush()
         return max(self._flush_at - time.monotonic(), 0.01)
 
     def _subscribe(self, wanted: bool, window: SourceWindow | None) -> MsptiSession | None:
@@ -88,23 +91,25 @@ class MsptiCollector:
             self._session = MsptiSession(self._library, self._buffers, self._reader)
         except LibraryError as error:
             self._problem = str(error)
-            self._say(f"operators are not collected: {error}; tried again every {RETRY_SECONDS:.0f} s")
+            self._say(window, f"operators are not collected: {error}; tried again every {RETRY_SECONDS:.0f} s")
             return None
         self._problem = ""
+        self._retry_at = 0.0
         self._refused = [kind.name for kind in self._session.refused]
         if self._refused:
             kinds = ", ".join(self._refused)
             line = preload_line(self._library.path)
-            self._say(f"MSPTI records no {kinds} here; for those, run before the service starts: {line}")
+            self._say(window, f"MSPTI records no {kinds} here; for those, run before the service starts: {line}")
         if self._session.results[Kind.EXTERNAL_CORRELATION] == 0:
             forwards.watcher = self._library
         self._begin_file(window)
         return self._session
 
-    def _say(self, text: str) -> None:
+    def _say(self, window: SourceWindow | None, text: str) -> None:
         if text not in self._said:
             self._said.add(text)
-            _logger.warning("%s", text)
+            asker = _asked_by.variable("mspti") if window is None else _asked_by.config(window.config.acl_task_time)
+            _logger.warning("%s: %s", asker, text)
 
     def _take(self, buffers: Iterable[dict[Kind, Records]], ended: MsptiDatabase | None, closed_ns: int | None) -> None:
         """A buffer may hold records of two windows: of the one that ``ended`` at ``closed_ns``, and of the next."""
@@ -176,6 +181,7 @@ class MsptiCollector:
             "subscribed": self._session is not None,
             "records": dict(self._operators.taken),
             "windows": self._operators.windows.events,
+            "waiting": self._operators.waiting,
             "rows": self._rows + (database.written if database is not None else 0),
             "lost": {reason: count for reason, count in lost.items() if count},
         }

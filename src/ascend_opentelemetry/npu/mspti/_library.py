@@ -149,12 +149,19 @@ class Library:
 
 def candidates(env: Mapping[str, str]) -> Iterator[str]:
     """Where the library may be: as preloaded, in CANN, where the loader looks."""
-    for word in env.get("LD_PRELOAD", "").replace(":", " ").split():
-        if Path(word).name == NAME:
-            yield word
+    yield from _preloaded(env)
     for home in dict.fromkeys(env[name] for name in _HOMES if env.get(name)):
         yield from (str(path) for folder in _FOLDERS if (path := Path(home, folder, NAME)).exists())
     yield NAME
+
+
+def is_preloaded(env: Mapping[str, str] = os.environ) -> bool:
+    """Whether the library is in ``LD_PRELOAD``."""
+    return next(_preloaded(env), None) is not None
+
+
+def _preloaded(env: Mapping[str, str]) -> Iterator[str]:
+    return (word for word in env.get("LD_PRELOAD", "").replace(":", " ").split() if Path(word).name == NAME)
 
 
 def is_found(env: Mapping[str, str] = os.environ) -> bool:

@@ -63,6 +63,11 @@ class MsptiOperators:
         self._copies: Keys[Copies] = Keys(lambda raw: Copies(*raw))
         self._allocations: Keys[Allocations] = Keys(lambda raw: Allocations(*raw))
 
+    @property
+    def waiting(self) -> int:
+        """Kernels that are in no event yet; from any thread, roughly."""
+        return self.taken.get(Kind.KERNEL.name, 0) - self.windows.told - self.windows.left_out
+
     def take(self, records: dict[Kind, Records], time_ns: int) -> None:
         """Take the records of a buffer.
 

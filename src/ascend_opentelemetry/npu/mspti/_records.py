@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib.stride_tricks import sliding_window_view
 
 from ascend_opentelemetry.npu.mspti._library import Kind, Library
 
@@ -20,6 +21,7 @@ _logger = logging.getLogger(__name__)
 Records: TypeAlias = npt.NDArray[np.void]
 Bytes: TypeAlias = npt.NDArray[np.uint8]
 Words: TypeAlias = npt.NDArray[np.int64]
+Halves: TypeAlias = npt.NDArray[np.uint32]
 
 #: Field -> type and offset.
 FIELDS: Mapping[Kind, Mapping[str, tuple[str, int]]] = {
@@ -50,9 +52,15 @@ FIELDS: Mapping[Kind, Mapping[str, tuple[str, int]]] = {
 }  # fmt: skip
 _WORD = 8
 _LONGEST = 4096
-#: Records of one kind in a row after which more of them are looked for at once.
-_RUN = 8
-_CHUNK = 1024
+#: More than the number of any kind.
+_KINDS = 64
+#: Of records in one buffer, in 2**32 ns.
+_MINUTES = 256
+#: Where the upper half of the time is in a record of each kind, in halves of a word; 0: it has no time.
+_TIMES = np.zeros(_KINDS, dtype=np.int64)
+for _kind, _fields in FIELDS.items():
+    for _name in {"start", "time"} & _fields.keys():
+        _TIMES[_kind] = (_fields[_name][1] + 4) // 4
 
 
 class Reader:
@@ -82,38 +90,55 @@ class Reader:
 
     def _walk(self, buffer: Bytes, valid: int) -> dict[int, Words] | None:
         """Offsets in words, by kind; None where the last record does not end the buffer."""
-        kinds = buffer[: valid // _WORD * _WORD].view(np.uint32)[::2]
+        if valid % _WORD:
+            return None
+        halves = buffer[:valid].view(np.uint32)
+        kinds = halves[::2]
+        found = self._guess(halves, kinds)
+        if found is None:
+            found = self._follow(buffer, valid, kinds)
+        if found is None:
+            return None
+        kind_of = kinds[found]
+        return {kind: found[kind_of == kind] for kind in np.flatnonzero(np.bincount(kind_of)).tolist()}
+
+    def _guess(self, halves: Halves, kinds: Halves) -> Words | None:
+        """Offsets of all words that look like the first one of a record, if each of these ends where the next begins.
+
+        So they are the records, as there is one way to go from the first word to the end. Looks: the number of a kind
+        and, as numbers of streams and the like are as small, a time some minutes from that of the first.
+        """
+        strides = np.zeros(_KINDS, dtype=np.int64)
+        for kind in self._strides.keys() & set(range(_KINDS)):
+            strides[kind] = self._strides[kind] // _WORD
+        maybe = np.flatnonzero(kinds - 1 < _KINDS - 1)
+        maybe = maybe[strides[kinds[maybe]] > 0]
+        if not len(maybe):
+            return None
+        places = _TIMES[kinds[maybe]]
+        timed = places > 0
+        times = halves[np.minimum(2 * maybe + places, len(halves) - 1)].astype(np.int64)
+        found = maybe[~timed | (np.abs(times - times[timed.argmax()]) <= _MINUTES)]
+        ends = found + strides[kinds[found]]
+        begins = np.append(found, len(kinds))
+        return found if begins[0] == 0 and (begins[1:] == ends).all() else None
+
+    def _follow(self, buffer: Bytes, valid: int, kinds: Halves) -> Words | None:
+        """Offsets of the records, one after the other; asks for the length of kinds that were not met yet."""
         view = memoryview(kinds.data)
-        strides = {kind: stride // _WORD for kind, stride in self._strides.items()}
-        single: dict[int, list[int]] = {}
-        runs: dict[int, list[Words]] = {}
-        word, end, last, same = 0, len(kinds), 0, 0
+        found: list[int] = []
+        word, end = 0, len(kinds)
         while word < end:
             kind = view[word]
-            stride = strides.get(kind, 0)
-            if not stride:
-                stride = self._strides[kind] = self._ask_length(buffer, valid, word * _WORD)
-                strides[kind] = stride // _WORD
+            stride = self._strides.get(kind)
+            if stride is None:
+                stride = self._ask_length(buffer, valid, word * _WORD) if 0 < kind < _KINDS else 0
                 if not stride:
-                    del self._strides[kind]
                     return None
-                continue
-            same = same + 1 if kind == last else 0
-            last = kind
-            if same < _RUN:
-                single.setdefault(kind, []).append(word)
-                word += stride
-                continue
-            # records of one kind lie side by side as often as not: the rest of them at once
-            following = kinds[word : word + _CHUNK * stride : stride]
-            others = np.flatnonzero(following != kind)
-            count = int(others[0]) if len(others) else len(following)
-            runs.setdefault(kind, []).append(np.arange(word, word + count * stride, stride))
-            word += count * stride
-        if word * _WORD != valid:
-            return None
-        alone = {kind: [np.asarray(words, dtype=np.int64)] for kind, words in single.items()}
-        return {kind: np.concatenate([*alone[kind], *runs.get(kind, [])]) for kind in alone}
+                self._strides[kind] = stride
+            found.append(word)
+            word += stride // _WORD
+        return np.asarray(found, dtype=np.int64) if word == end else None
 
     def _ask_length(self, buffer: Bytes, valid: int, offset: int) -> int:
         """The length of the record that begins there, which the next one tells; 0 where it is none.
@@ -158,10 +183,11 @@ class Reader:
 
     def _take(self, words: npt.NDArray[np.uint64], kind: int, offsets: Words) -> Records:
         type_ = _record_type(Kind(kind), self._strides[kind])
-        length = type_.itemsize // _WORD
         present = self._strides[kind] // _WORD
-        rows = np.zeros((len(offsets), length), dtype=np.uint64)
-        rows[:, :present] = words[offsets[:, None] + np.arange(present)]
+        rows = sliding_window_view(words, present)[offsets]
+        missing = type_.itemsize // _WORD - present
+        if missing:
+            rows = np.pad(rows, ((0, 0), (0, missing)))
         return rows.view(type_)[:, 0]
 
 
@@ -178,6 +204,15 @@ def _record_type(kind: Kind, stride: int) -> np.dtype[np.void]:
             "itemsize": max(stride, -(-needed // _WORD) * _WORD),
         }
     )
+
+
+def begin_before(records: Mapping[Kind, Records], time_ns: int) -> bool:
+    """Whether a record is older than this; ns since 1970."""
+    for rows in records.values():
+        for name in {"start", "time"} & set(rows.dtype.names or ()):
+            if (rows[name] < time_ns).any():
+                return True
+    return False
 
 
 class Numbers:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from ascend_opentelemetry.npu.mspti._buffers import Buffers
 from ascend_opentelemetry.npu.mspti._library import Kind, Library, LibraryError, Result, result_name
-from ascend_opentelemetry.npu.mspti._records import Reader, Records
+from ascend_opentelemetry.npu.mspti._records import Reader, Records, begin_before
 
 #: A drained library has handed over nothing for so many rounds.
 _EMPTY_ROUNDS = 3
@@ -34,7 +34,7 @@ class MsptiSession:
         if code == Result.MULTIPLE_SUBSCRIBERS_NOT_SUPPORTED:
             raise LibraryError(
                 "another one in this process subscribes to MSPTI, which takes one: torch_npu's profiler, msMonitor "
-                "(MSMONITOR_USE_DAEMON) or ms_service_profiler; end that one"
+                "(MSMONITOR_USE_DAEMON), ms_service_profiler or a monitor of CANN's mspti package; end that one"
             )
         if code != Result.SUCCESS:
             raise LibraryError(f"msptiSubscribe returned {result_name(code)}")
@@ -66,16 +66,19 @@ class MsptiSession:
     def end(self, seconds: float) -> Iterator[dict[Kind, Records]]:
         """The last records; then the subscription is another one's to take.
 
+        What begins later is not waited for: under load there is always more.
+
         Args:
             seconds: to wait at most for records that the library still gets from the device.
         """
-        deadline = time.monotonic() + seconds
+        deadline, until_ns = time.monotonic() + seconds, time.time_ns()
         empty = 0
         while empty < _EMPTY_ROUNDS and time.monotonic() < deadline:
             self._library.flush_all()
             empty += 1
             for records in self.read():
-                empty = 0
+                if begin_before(records, until_ns):
+                    empty = 0
                 yield records
             time.sleep(_ROUND_SECONDS)
         self.let_go()

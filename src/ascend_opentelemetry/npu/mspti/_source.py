@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ascend_opentelemetry.npu import _settings
+from ascend_opentelemetry.npu import _asked_by, _settings
 from ascend_opentelemetry.npu.mspti import _library
 from ascend_opentelemetry.recorder import SourceWindow, forwards
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 _ACL_TASK_TIME = 2
+#: The other ways: MSPTI and another profiler of the NPU would lose records of each other.
+_ACLPROF, _TORCH_PROFILER = 1, 3
 #: A shutdown waits so long for the records that the device still has.
 DRAIN_SECONDS = 1.0
 #: A flush waits so long: others flush after it.
@@ -45,7 +47,7 @@ class MsptiSource:
 
     def __init__(self, ready: Callable[[], bool] = device_is_used) -> None:
         self._ready = ready
-        self._leader = self._always = self._said = False
+        self._leader = self._always = self._said = self._paused = False
         self._window: SourceWindow | None = None
         self._thread: _Thread | None = None
         #: A subscription of the parent's: the library of this process waits for threads that it has not.
@@ -56,33 +58,37 @@ class MsptiSource:
         self._leader = leader
         self._always = _settings.operators(os.environ, warn=leader) == "mspti"
         if self._always:
-            self._look_for_library()
+            self._look_for_library(_asked_by.variable("mspti"))
         self._tell()
 
     def open(self, window: SourceWindow) -> None:
         """Begin where the window asks for it; its records are written to a native file too."""
-        self._window = window if window.config.acl_task_time == _ACL_TASK_TIME else None
+        way = window.config.acl_task_time
+        self._window = window if way == _ACL_TASK_TIME else None
+        # aclprof does not record where the library is preloaded
+        self._paused = way == _TORCH_PROFILER or (way == _ACLPROF and not _library.is_preloaded())
         if self._window is not None:
-            self._look_for_library()
+            self._look_for_library(_asked_by.config(_ACL_TASK_TIME))
         self._tell()
 
-    def _look_for_library(self) -> None:
+    def _look_for_library(self, asker: str) -> None:
         """Say once a service what the workers, which may not even come to it, will not find."""
         if self._leader and not self._said and not _library.is_found():
             self._said = True
             _logger.warning(
-                "operators are not collected: there is no %s of CANN here; source CANN's set_env.sh and run, before the "
-                "service starts: %s",
-                _library.NAME, _library.preload_line(_library.NAME),
+                "%s: operators are not collected: there is no %s of CANN here; source CANN's set_env.sh and run, before "
+                "the service starts: %s",
+                asker, _library.NAME, _library.preload_line(_library.NAME),
             )  # fmt: skip
 
     def close(self) -> None:
         """End what the window asked for; the thread writes what was recorded until now."""
         self._window = None
+        self._paused = False
         self._tell()
 
     def _tell(self) -> None:
-        wanted = self._always or self._window is not None
+        wanted = (self._always and not self._paused) or self._window is not None
         if self._thread is None and wanted and not self._inherited:
             self._thread = _Thread(self._ready)
             self._thread.start()
@@ -103,6 +109,7 @@ class MsptiSource:
         """In the child: thread and subscription are the parent's."""
         self._inherited |= self._thread is not None and self._thread.has_library
         self._thread = self._window = None
+        self._paused = False
 
     def describe(self) -> Mapping[str, object]:
         """Whether it collects, and what it gave."""
@@ -110,8 +117,14 @@ class MsptiSource:
             return {"reason": "MSPTI was in use when this process was forked: only a new process can use it"}
         thread = self._thread
         if thread is None:
-            return {"usable": True, "asked": False}
-        return {"asked": self._always or self._window is not None, **thread.describe()}
+            return {**_availability(), "asked": False}
+        paused = {"paused": True} if self._always and self._paused else {}
+        return {"asked": self._always or self._window is not None, **paused, **thread.describe()}
+
+
+def _availability() -> Mapping[str, object]:
+    """Of the library, which nobody has loaded yet."""
+    return {"usable": True} if _library.is_found() else {"reason": f"there is no {_library.NAME} of CANN here"}
 
 
 class _Thread(threading.Thread):
@@ -196,7 +209,8 @@ class _Thread(threading.Thread):
         if self._problem:
             return {"reason": self._problem}
         if self._collector is None:
-            return {"usable": True, "waits_for": "a device in use by torch_npu"} if self._wanted else {"usable": True}
+            waits = {"waits_for": "a device in use by torch_npu"} if self._wanted else {}
+            return {**_availability(), **waits}
         state = dict(self._collector.describe())
         since = self._busy_since
         if since is not None and time.monotonic() - since > STALLED_SECONDS:

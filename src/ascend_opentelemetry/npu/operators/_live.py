@@ -46,6 +46,8 @@ class OperatorWindows:
         self.metrics = metrics or OperatorMetrics()
         #: Events emitted.
         self.events = 0
+        #: Operators in these.
+        self.told = 0
         self._emit = emit
         self._known = known
         self._seconds = Statistics(SECOND_NS)
@@ -137,6 +139,7 @@ class OperatorWindows:
         event = window_event(rows, keys, keys[rows[0][KEY]].device, None)
         self._emit(event.name, event.time_ns, dict(event.attributes), body=event.body, ids=ids)
         self.events += 1
+        self.told += sum(row[columns.COUNT] for row in rows)
 
 
 def _by_window(rows: Ints, keys: Keys[Operator]) -> list[list[list[int]]]:

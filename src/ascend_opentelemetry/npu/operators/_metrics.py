@@ -6,18 +6,17 @@ from collections.abc import Hashable, Iterator, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
-from opentelemetry import metrics as api
-from opentelemetry.metrics import MeterProvider
+from opentelemetry.metrics import Meter, MeterProvider
 
+from ascend_opentelemetry._batch_histogram import BatchHistogram
 from ascend_opentelemetry.npu._scope import SCOPE, device_attributes
-from ascend_opentelemetry.npu.operators._batch_histogram import BatchHistogram
 from ascend_opentelemetry.npu.operators._collective import Collective
 from ascend_opentelemetry.npu.operators._statistics import MAX_SERIES, OTHER, Operator
 from ascend_opentelemetry.npu.operators._windows import Ints, group_starts
+from ascend_opentelemetry.recorder import meters
 from ascend_opentelemetry.semconv import attributes as names
 from ascend_opentelemetry.semconv import metrics
 from ascend_opentelemetry.semconv.metrics import Metric
-from ascend_opentelemetry.version import __version__
 
 _NS = 1e9
 
@@ -56,7 +55,7 @@ class OperatorMetrics:
     """Instruments, made when the first operators come; used by one thread.
 
     Args:
-        provider: None: the global one, as it is then.
+        provider: None: that of the process, as it is then.
     """
 
     def __init__(self, provider: MeterProvider | None = None) -> None:
@@ -125,8 +124,8 @@ class OperatorMetrics:
             histogram = self._histograms[metric] = BatchHistogram(made)
         return histogram
 
-    def _meter(self) -> api.Meter:
-        return api.get_meter(SCOPE, __version__, self._provider)
+    def _meter(self) -> Meter:
+        return meters.get(SCOPE, self._provider)
 
 
 def _groups(numbers: Ints, *columns: Ints) -> Iterator[tuple[Any, ...]]:

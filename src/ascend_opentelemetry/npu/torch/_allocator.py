@@ -51,16 +51,10 @@ class Allocator:
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
         self._ooms: dict[int, int] = {}
-        #: ``hw.id`` by number, of all devices that have been read.
+        #: ``hw.id`` by number, of all devices that were told of.
         self.names: dict[int, str] = {}
         #: See ``statistics``; read once a collection.
-        self.devices = OncePerCollection(self._read)
-
-    def _read(self) -> dict[int, Stats]:
-        found = statistics()
-        for index in found.keys() - self.names.keys():
-            self.names[index] = self._driver.hardware_id(index)
-        return found
+        self.devices = OncePerCollection(statistics)
 
     def memory(self, what: str) -> Iterator[Observation]:
         """``current`` or ``peak`` of each state, in bytes."""
@@ -77,21 +71,31 @@ class Allocator:
                 yield Observation(stats[key], self._attributes(index))
 
     def ooms(self) -> Iterable[Observation]:
-        """Failed allocations; one event for those since the call before."""
+        """Failed allocations; see ``tell`` for the event."""
+        self.tell()
+        return self.count("num_ooms")
+
+    def tell(self) -> None:
+        """Emit an event for the allocations that have failed since the call before, if any has."""
         for index, stats in self.devices().items():
             number = stats.get("num_ooms", 0)
             new = number - self._ooms.get(index, 0)
             self._ooms[index] = number
             if new > 0:
                 emit(NPU_MEMORY_OOM, time.time_ns(), self._event(index, stats, new), warn=True)
-        return self.count("num_ooms")
+
+    def _name(self, index: int) -> str:
+        """Asks the driver once, when there is something to tell of the device."""
+        if index not in self.names:
+            self.names[index] = self._driver.hardware_id(index)
+        return self.names[index]
 
     def _attributes(self, index: int) -> dict[str, str]:
-        return {keys.HW_ID: self.names[index], keys.NPU_MEMORY_COMPONENT: COMPONENT}
+        return {keys.HW_ID: self._name(index), keys.NPU_MEMORY_COMPONENT: COMPONENT}
 
     def _event(self, index: int, stats: Stats, new: int) -> dict[str, str | int | float]:
         return {
-            keys.HW_ID: self.names[index],
+            keys.HW_ID: self._name(index),
             keys.NPU_ALLOCATOR_OOM: new,
             keys.NPU_ALLOCATOR_ALLOCATED: stats.get("allocated_bytes.all.current", 0),
             keys.NPU_ALLOCATOR_RESERVED: stats.get("reserved_bytes.all.current", 0),
@@ -140,6 +144,12 @@ class AllocatorSource:
         """Do nothing."""
 
     def shutdown(self, timeout: float) -> None:  # noqa: ARG002
+        """Tell what has failed since the last collection: it may be why the process ends."""
+        if self._metrics.is_on:
+            self._allocator.devices.reset()
+            self._allocator.tell()
+
+    def silence(self) -> None:
         """Measure no more."""
         self._metrics.turn_off()
 

@@ -8,10 +8,12 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeAlias
+
+from ascend_opentelemetry.npu.torch import _other_profilers
 
 #: Key of the OTel trace id in the metadata of a recording.
 TRACE_ID_KEY = "otel_trace_id"
@@ -71,8 +73,11 @@ class Profiler(Protocol):
     any_thread: bool
     folder: Path | None
 
-    def start(self) -> None:
+    def start(self, give_way: Callable[[], None]) -> None:
         """Begin to record.
+
+        Args:
+            give_way: called when another profiler is about to start, in its thread; ``stop`` is called in it.
 
         Raises:
             ProfilerError: it cannot, for instance because another profiler runs.
@@ -120,8 +125,14 @@ class _HostProfiler:
         self.any_thread = config is not None and not (options.stack or options.modules)
         self._config = config
         self._profile: Any = None
+        self._precedence: _other_profilers.Precedence | None = None
 
-    def start(self) -> None:
+    def start(self, give_way: Callable[[], None]) -> None:
+        if _other_profilers.is_running():
+            raise ProfilerError(
+                "another profiler of torch records in this process (vLLM's /start_profile, torch.profiler): end that one "
+                "first"
+            )
         profile = import_module("torch.autograd.profiler").profile
         options = self._options
         self._profile = profile(
@@ -135,8 +146,12 @@ class _HostProfiler:
         except RuntimeError as error:
             raise ProfilerError(f"torch's profiler cannot start: {_first_line(error)}") from error
         import_module("torch.autograd")._add_metadata_json(TRACE_ID_KEY, json.dumps(self._trace_id))
+        self._precedence = _other_profilers.Precedence(give_way)
+        self._precedence.begin()
 
     def stop(self) -> None:
+        if self._precedence is not None:
+            self._precedence.end()
         try:
             self._profile.__exit__(None, None, None)
             self._events = self._profile.kineto_results.events()
@@ -186,7 +201,7 @@ class _NpuProfiler:
         self._before: set[Path] = set()
         self._profile: Any = None
 
-    def start(self) -> None:
+    def start(self, give_way: Callable[[], None]) -> None:  # noqa: ARG002 - torch_npu refuses the others
         module, options = self._module, self._options
         try:
             self._below.mkdir(0o750, parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -9,6 +10,8 @@ from enum import Enum
 
 from ascend_opentelemetry.npu._profiling_session import ProfilingSession
 from ascend_opentelemetry.npu.torch._profiler import HostOperator, Profiler, ProfilerError
+
+_logger = logging.getLogger(__name__)
 
 
 class _State(Enum):
@@ -91,6 +94,16 @@ class Recording:
             self._finish()
             return True
 
+    def _give_way(self) -> None:
+        """End for another profiler, in the thread that starts it.
+
+        Raises:
+            RuntimeError: that thread may not end this one; torch refuses a second start with the same.
+        """
+        if not self.end_now():
+            raise RuntimeError("Profiler is already enabled by ascend-opentelemetry in another thread")
+        _logger.warning("a recording of operators ends early: another profiler of torch starts in this process")
+
     def operators(self) -> Iterable[HostOperator]:
         """The operators that were recorded, once it is over."""
         return self._profiler.operators() if self._profiler is not None else ()
@@ -108,7 +121,7 @@ class Recording:
         begun = time.monotonic()
         try:
             self._profiler = self._make()
-            self._profiler.start()
+            self._profiler.start(self._give_way)
         except Exception as error:  # noqa: BLE001 - the step must go on
             self._fail(error)
             return

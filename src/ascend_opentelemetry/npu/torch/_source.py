@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from ascend_opentelemetry.npu import _settings
+from ascend_opentelemetry.npu import _asked_by, _settings
 from ascend_opentelemetry.npu._profiling_session import tell
 from ascend_opentelemetry.npu.torch import _profiler
 from ascend_opentelemetry.npu.torch._host_operators import HostOperators
@@ -143,6 +143,7 @@ class TorchSource:
                 recording.over.wait()
             self._forget(recording)
             if not recording.problem:
+                self._problem = ""
                 self._give(recording)
         except Exception as error:  # noqa: BLE001 - the thread must say why it ends
             self._warn(f"{type(error).__name__}: {error}", error)
@@ -159,7 +160,9 @@ class TorchSource:
     def _warn(self, problem: str, error: Exception | None = None) -> None:
         if problem != self._problem:
             self._problem = problem
-            _logger.warning("operators are not recorded: %s", problem, exc_info=error)
+            sampled = self._sampling is not None and self._of_window is None
+            asker = _asked_by.variable("torch") if sampled else _asked_by.config(_ACL_TASK_TIME)
+            _logger.warning("%s: operators are not recorded: %s", asker, problem, exc_info=error)
 
     def shutdown(self, timeout: float) -> None:
         """Record no more, and wait for what was recorded."""
