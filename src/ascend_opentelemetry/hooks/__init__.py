@@ -7,6 +7,7 @@ from ascend_opentelemetry.hooks._install import Installer, MakeHook, Target
 from ascend_opentelemetry.hooks._slot import TimerSlot
 from ascend_opentelemetry.hooks._spellings import Spellings
 from ascend_opentelemetry.hooks._stand_in import StandIn
+from ascend_opentelemetry.hooks._timed_manager import ManagerTimer, makes_manager
 from ascend_opentelemetry.hooks._timer import Timer, Values
 from ascend_opentelemetry.hooks._wildcard import Wildcard
 from ascend_opentelemetry.hooks._wrap import is_generator_kind, switched_off, wrap
@@ -17,6 +18,7 @@ __all__ = [
     "HandlerImport",
     "Installer",
     "MakeHook",
+    "ManagerTimer",
     "Spellings",
     "StandIn",
     "Switch",
@@ -27,6 +29,7 @@ __all__ = [
     "Wildcard",
     "Wrapper",
     "is_generator_kind",
+    "makes_manager",
     "switched_off",
     "wrap",
 ]

@@ -15,8 +15,10 @@ from contextlib import (
 from types import FunctionType, MethodType
 from typing import Any
 
+from ascend_opentelemetry.hooks._control import Concerns
 from ascend_opentelemetry.hooks._managers import Around, InPlace, gives_manager
 from ascend_opentelemetry.hooks._run import Run
+from ascend_opentelemetry.hooks._this import may_lack_this, with_this
 from ascend_opentelemetry.hooks._wrap import MAX_FAILURES, switched_off
 
 _logger = logging.getLogger(__name__)
@@ -49,6 +51,7 @@ class Custom:
         self._where = where
         self._is_wanted = is_wanted
         self._failures = 0
+        self._concerns: Concerns | None = None
 
     def wrap(self, original: Callable[..., Any]) -> Callable[..., Any]:
         """Build the hook around ``original``.
@@ -57,18 +60,24 @@ class Custom:
             TypeError: the handler is async and the function is not.
         """
         self._refuse_what_cannot_fit(original)
-        if inspect.isgeneratorfunction(original):
-            return self._wrap_generator(original)
         handler = _code_of(self._function)
-        if inspect.isgeneratorfunction(handler):
-            self._function = contextmanager(self._function)
-        if inspect.isasyncgenfunction(original):
-            return self._wrap_async_generator(original)
-        if inspect.isasyncgenfunction(handler):
-            self._function = asynccontextmanager(self._function)
-        if inspect.iscoroutinefunction(original):
-            return self._wrap_async(original)
-        return self._wrap_manager(original) if gives_manager(original) else self._wrap_sync(original)
+        if inspect.isgeneratorfunction(original):
+            build = self._wrap_generator
+        else:
+            if inspect.isgeneratorfunction(handler):
+                self._function = contextmanager(self._function)
+            if inspect.isasyncgenfunction(original):
+                build = self._wrap_async_generator
+            else:
+                if inspect.isasyncgenfunction(handler):
+                    self._function = asynccontextmanager(self._function)
+                if inspect.iscoroutinefunction(original):
+                    build = self._wrap_async
+                else:
+                    build = self._wrap_manager if gives_manager(original) else self._wrap_sync
+        if may_lack_this(self._function, original):
+            self._function = with_this(self._function)
+        return build(original)
 
     def _refuse_what_cannot_fit(self, original: Callable[..., Any]) -> None:
         handler = _code_of(self._function)
@@ -78,7 +87,7 @@ class Custom:
 
     def _wrap_sync(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def hook(*args: Any, **kwargs: Any) -> Any:
-            if not self._on:
+            if not self._takes(args):
                 return original(*args, **kwargs)
             run = Run()
             function = run.sync(original)
@@ -101,7 +110,7 @@ class Custom:
 
     def _wrap_async(self, original: Callable[..., Any]) -> Callable[..., Any]:
         async def hook(*args: Any, **kwargs: Any) -> Any:
-            if not self._on:
+            if not self._takes(args):
                 return await original(*args, **kwargs)
             run = Run()
             function = run.asynchronous(original)
@@ -124,7 +133,7 @@ class Custom:
 
     def _wrap_manager(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def hook(*args: Any, **kwargs: Any) -> Any:
-            if not self._on:
+            if not self._takes(args):
                 return original(*args, **kwargs)
             run = Run()
             function = run.manager(original)
@@ -145,7 +154,7 @@ class Custom:
 
     def _wrap_generator(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def hook(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-            if not self._on:
+            if not self._takes(args):
                 return (yield from original(*args, **kwargs))
             run = Run()
             function = run.generator(original)
@@ -155,10 +164,8 @@ class Custom:
                     with Around(run, given, self._check):
                         return (yield from function(*args, **kwargs))
                 result = yield from run.passing(given)
-                if result is not None:
-                    return result
-                if run.started or run.delivered:
-                    return run.returned()
+                if run.started:
+                    return run.returned() if result is None else result
                 self._failed("did not call the original")
             except BaseException as error:  # noqa: BLE001
                 self._check(run, error)
@@ -173,7 +180,7 @@ class Custom:
             run = Run()
             function = run.async_generator(original)
             try:
-                if self._on:
+                if self._takes(args):
                     given = self._function(function, *args, **kwargs)
                     if isinstance(given, (AbstractContextManager, AbstractAsyncContextManager)):
                         async with Around(run, given, self._check), aclosing(function(*args, **kwargs)) as values:
@@ -184,7 +191,7 @@ class Custom:
                     async with aclosing(run.async_passing(given)) as values:
                         async for value in values:
                             yield value
-                    if run.started or run.delivered:
+                    if run.started:
                         run.returned()
                         return
                     self._failed("did not call the original")
@@ -199,9 +206,12 @@ class Custom:
 
         return hook
 
-    @property
-    def _on(self) -> bool:
-        return self._failures < MAX_FAILURES and self._is_wanted()
+    def restrict(self, concerns: Concerns) -> None:
+        """From now on the handler gets only the calls that concern it."""
+        self._concerns = concerns
+
+    def _takes(self, args: tuple[Any, ...]) -> bool:
+        return self._failures < MAX_FAILURES and self._is_wanted() and (self._concerns is None or self._concerns(args))
 
     def _check(self, run: Run, error: BaseException) -> None:
         """Count a failure of the handler; what the original raised, and what ends the call, is raised again."""

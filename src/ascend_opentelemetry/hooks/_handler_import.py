@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib
 import logging
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from ascend_opentelemetry.hooks._custom import Custom
 from ascend_opentelemetry.hooks._install import Target
+from ascend_opentelemetry.hooks._news import is_news
 from ascend_opentelemetry.hooks._stand_in import StandIn
 from ascend_opentelemetry.hooks._wrap import wrap
 
@@ -37,11 +40,39 @@ class HandlerImport:
         self._handler: Callable[..., Any] | None = None
         self._error: BaseException | None = None
         self._said: set[str] = set()
+        self._stamp: tuple[Path, int] | None = None
+
+    def retry(self, where: str) -> bool:
+        """Import again what could not be imported, for a symbol at ``where``; whether it is there now."""
+        if self._error is None:
+            return False
+        self._error = None
+        importlib.invalidate_caches()
+        try:
+            self._imported(where)
+        except (Exception, SystemExit):  # noqa: BLE001 - said when it was imported first
+            return False
+        return True
+
+    def changed_file(self) -> Path | None:
+        """The file of the module, once each time that it has changed since the import."""
+        before, self._stamp = self._stamp, self._look()
+        if before is None or self._stamp is None:
+            self._stamp = before
+            return None
+        return self._stamp[0] if self._stamp != before else None
+
+    def _look(self) -> tuple[Path, int] | None:
+        try:
+            path = Path(getattr(sys.modules[self._module], "__file__", None) or "")
+            return path, path.stat().st_mtime_ns
+        except (KeyError, OSError):  # not imported; gone, or never a file of its own
+            return None
 
     def hook(self, function: Callable[..., Any], target: Target) -> Callable[..., Any] | None:
         """The hook of one function; None, and one warning a reason, if the handler cannot be used for it."""
         try:
-            handler = self._imported(target)
+            handler = self._imported(target.where)
             return wrap(
                 function, Custom(handler, str(target), target.where, self._is_wanted), str(target), target.where
             )
@@ -49,13 +80,13 @@ class HandlerImport:
             reason = f"{type(error).__name__}: {error}"
             if reason not in self._said:  # a wildcard may stand for hundreds of functions
                 self._said.add(reason)
-                _logger.warning(
-                    "%s: handler %s:%s cannot be used (%s); %s is timed instead",
-                    target.where, self._module, self._function, reason, target,
-                )  # fmt: skip
+                handler = f"{self._module}:{self._function}"
+                message = f"{target.where}: handler {handler} cannot be used ({reason}); {target} is timed instead"
+                if is_news(message):
+                    _logger.warning("%s", message)
             return None
 
-    def _imported(self, target: Target) -> Callable[..., Any]:
+    def _imported(self, where: str) -> Callable[..., Any]:
         if self._error is not None:
             raise self._error
         if self._handler is None:
@@ -68,13 +99,14 @@ class HandlerImport:
             seconds = time.monotonic() - started
             if seconds > _SLOW:
                 _logger.warning(
-                    "%s: the import of %s kept the program waiting for %.1f s", target.where, self._module, seconds
+                    "%s: the import of %s kept the program waiting for %.1f s", where, self._module, seconds
                 )
         return self._handler
 
     def _import(self) -> Callable[..., Any]:
         with self._stand_in.importable():
             handler: Any = importlib.import_module(self._module)
+        self._stamp = self._look()
         for part in self._function.split("."):
             handler = getattr(handler, part)
         if not callable(handler):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import inspect
 import threading
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Iterable
 from contextlib import AbstractContextManager, aclosing, closing
@@ -26,8 +27,6 @@ class Run:
         #: The generator that the original returned, and its values since the handler's generator has given one.
         self.body: Any = None
         self.undelivered: list[Any] = []
-        #: Whether the handler's generator has given a value.
-        self.delivered = False
         self._ended: asyncio.Event | None = None
 
     @property
@@ -60,8 +59,12 @@ class Run:
         def function(*args: Any, **kwargs: Any) -> Any:
             with running:
                 if not self.started:
-                    with self:
-                        self.result = original(*args, **kwargs)
+                    try:
+                        with self:
+                            self.result = original(*args, **kwargs)
+                    except TypeError as error:
+                        self._unless_refused(error, original, args, kwargs)
+                        raise
                 return self.outcome()
 
         return function
@@ -71,8 +74,12 @@ class Run:
         async def function(*args: Any, **kwargs: Any) -> Any:
             if not self.started:
                 self._ended = asyncio.Event()
-                with self:
-                    self.result = await original(*args, **kwargs)
+                try:
+                    with self:
+                        self.result = await original(*args, **kwargs)
+                except TypeError as error:
+                    self._unless_refused(error, original, args, kwargs)
+                    raise
             elif self._ended is not None:  # the handler may have made a task of it
                 await self._ended.wait()
             return self.outcome()
@@ -110,8 +117,12 @@ class Run:
         @functools.wraps(original)
         def function(*args: Any, **kwargs: Any) -> OriginalManager:
             if not self.started:
-                with self:
-                    self.result = OriginalManager(self, original(*args, **kwargs))
+                try:
+                    with self:
+                        self.result = OriginalManager(self, original(*args, **kwargs))
+                except TypeError as error:
+                    self._unless_refused(error, original, args, kwargs)
+                    raise
             return self.outcome()
 
         return function
@@ -140,7 +151,7 @@ class Run:
                     value = next(values)
                 except StopIteration as stop:
                     return stop.value
-                self._deliver(value)
+                self._deliver()
                 yield value
         finally:
             if hasattr(values, "close"):
@@ -153,24 +164,30 @@ class Run:
         values = aiter(given)
         try:
             async for value in values:
-                self._deliver(value)
+                self._deliver()
                 yield value
         finally:
             if hasattr(values, "aclose"):
                 await values.aclose()  # pyright: ignore[reportAttributeAccessIssue]
 
-    def _deliver(self, value: Any) -> None:
+    def _deliver(self) -> None:
         """The handler's generator gives a value.
 
         Raises:
-            RuntimeError: it is one that only stands around the call.
+            RuntimeError: it has not called the original: it only stands around the call, or replaces it.
         """
-        if value is None and self.body is None:
+        if self.body is None:
             raise RuntimeError(
                 "it yields before it has called the original: around a generator it is a @contextmanager"
             )
         self.undelivered.clear()
-        self.delivered = True
+
+    def _unless_refused(
+        self, error: TypeError, original: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        """Take an error back that is the handler's: the original does not take what it was called with."""
+        if error is self.error and not _takes(original, args, kwargs):
+            self.started, self.error = False, None
 
     def __enter__(self) -> None:
         self.started = True
@@ -180,6 +197,18 @@ class Run:
             self.error = error
         if self._ended is not None:
             self._ended.set()
+
+
+def _takes(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # a builtin without one
+        return True
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError:
+        return False
+    return True
 
 
 class OriginalManager(AbstractContextManager[Any]):

@@ -8,6 +8,7 @@ import logging
 from collections.abc import AsyncGenerator, Callable, Generator
 from typing import Any
 
+from ascend_opentelemetry.hooks._control import Control, Put, Restrictable, keep_control
 from ascend_opentelemetry.hooks._handler import Handler, Switch, Wrapper
 from ascend_opentelemetry.recorder import RecordSpan, detach, make_current
 
@@ -65,7 +66,10 @@ def wrap(original: Callable[..., Any], handler: Handler | Wrapper, target: str, 
         A function of the same kind (sync, async, generator, async generator) and signature.
     """
     if isinstance(handler, Wrapper):
-        return functools.wraps(original)(handler.wrap(original))
+        hook = handler.wrap(original)
+        if isinstance(handler, Restrictable):
+            keep_control(hook, handler)
+        return functools.wraps(original)(hook)
     guard = Guard(handler, target, where)
     if inspect.isasyncgenfunction(original):
         build = _async_generator
@@ -75,11 +79,19 @@ def wrap(original: Callable[..., Any], handler: Handler | Wrapper, target: str, 
         build = _async
     else:
         build = _sync
-    return functools.wraps(original)(build(original, handler, guard))
+    hook, put = build(original, handler, guard)
+    keep_control(hook, Control(original, handler, put))
+    return functools.wraps(original)(hook)
 
 
-def _sync(original: Callable[..., Any], handler: Handler, guard: Guard) -> Callable[..., Any]:
+def _sync(original: Callable[..., Any], handler: Handler, guard: Guard) -> tuple[Callable[..., Any], Put]:
     enter, leave = handler.enter, handler.exit
+
+    def put(new_original: Callable[..., Any], new_handler: Handler) -> None:
+        nonlocal original, enter, leave
+        # a call may enter between the two: the new exit knows what the old enter gave, and not the other way round
+        original, leave = new_original, new_handler.exit
+        enter = new_handler.enter
 
     def hook(*args: Any, **kwargs: Any) -> Any:
         if not guard.switch.on:
@@ -103,11 +115,16 @@ def _sync(original: Callable[..., Any], handler: Handler, guard: Guard) -> Calla
             guard.failed(failure)
         return result
 
-    return hook
+    return hook, put
 
 
-def _async(original: Callable[..., Any], handler: Handler, guard: Guard) -> Callable[..., Any]:
+def _async(original: Callable[..., Any], handler: Handler, guard: Guard) -> tuple[Callable[..., Any], Put]:
     enter, leave = handler.enter, handler.exit
+
+    def put(new_original: Callable[..., Any], new_handler: Handler) -> None:
+        nonlocal original, enter, leave
+        original, leave = new_original, new_handler.exit
+        enter = new_handler.enter
 
     async def hook(*args: Any, **kwargs: Any) -> Any:
         if not guard.switch.on:
@@ -131,7 +148,7 @@ def _async(original: Callable[..., Any], handler: Handler, guard: Guard) -> Call
             guard.failed(failure)
         return result
 
-    return hook
+    return hook, put
 
 
 class _Call:
@@ -169,7 +186,11 @@ class _Call:
                 self._guard.failed(failure)
 
 
-def _generator(original: Callable[..., Any], handler: Handler, guard: Guard) -> Callable[..., Any]:
+def _generator(original: Callable[..., Any], handler: Handler, guard: Guard) -> tuple[Callable[..., Any], Put]:
+    def put(new_original: Callable[..., Any], new_handler: Handler) -> None:
+        nonlocal original, handler
+        original, handler = new_original, new_handler
+
     def hook(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         body = original(*args, **kwargs)
         call = _Call(handler, guard, args, kwargs)
@@ -194,10 +215,14 @@ def _generator(original: Callable[..., Any], handler: Handler, guard: Guard) -> 
             call.end(result, error)
             thrown = error = None  # an exception and the frame that it left would keep each other alive
 
-    return hook
+    return hook, put
 
 
-def _async_generator(original: Callable[..., Any], handler: Handler, guard: Guard) -> Callable[..., Any]:
+def _async_generator(original: Callable[..., Any], handler: Handler, guard: Guard) -> tuple[Callable[..., Any], Put]:
+    def put(new_original: Callable[..., Any], new_handler: Handler) -> None:
+        nonlocal original, handler
+        original, handler = new_original, new_handler
+
     async def hook(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         body = original(*args, **kwargs)
         call = _Call(handler, guard, args, kwargs)
@@ -221,4 +246,4 @@ def _async_generator(original: Callable[..., Any], handler: Handler, guard: Guar
             call.end(None, error)
             thrown = error = None
 
-    return hook
+    return hook, put

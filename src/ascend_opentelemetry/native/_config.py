@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 from collections.abc import Iterator
@@ -14,7 +15,21 @@ from ascend_opentelemetry.native._fields import Field, FieldError, TaskTimeLevel
 from ascend_opentelemetry.recorder._record import LEVEL_INFO
 
 _SPACE = re.compile(r"[ \t\r\n]*")
-_bounded = Repr()
+#: Unknown names for which a known one is looked for.
+_HINTS = 20
+
+
+class _AsWritten(Repr):
+    """Bounded text of a value of a JSON file."""
+
+    def repr_bool(self, value: bool, level: int) -> str:  # noqa: ARG002 - called by ``repr``
+        return "true" if value else "false"
+
+    def repr_NoneType(self, value: None, level: int) -> str:  # noqa: ARG002, N802
+        return "null"
+
+
+_bounded = _AsWritten()
 _bounded.maxstring = _bounded.maxother = _bounded.maxlong = 80
 
 
@@ -31,7 +46,7 @@ class ProfileConfig:
 
     enable: bool = setting(False, "enable", f.switch, "`0`, `1`", "Profiling is on or off.")
     prof_dir: str = setting(
-        f.default_prof_dir, "prof_dir", f.folder, "path; relative to the working directory of the service",
+        f.default_prof_dir, "prof_dir", f.folder, "path; relative to the working directory of the service; `~` or `$HOME` before it is the home folder",
         "Folder below which the files are written.",
     )  # fmt: skip
     profiler_level: int = setting(
@@ -146,7 +161,7 @@ def parse(text: str, path: str) -> tuple[ProfileConfig, list[Problem]]:
         ConfigError: the text is no JSON object.
     """
     try:
-        data = json.loads(text)
+        data = json.loads(text.removeprefix("\ufeff"))  # editors on Windows write it
     except json.JSONDecodeError as error:
         raise ConfigError(f"{path}:{error.lineno}:{error.colno}: no valid JSON: {error.msg}") from error
     except (ValueError, RecursionError) as error:
@@ -164,9 +179,16 @@ def parse(text: str, path: str) -> tuple[ProfileConfig, list[Problem]]:
             except FieldError as error:
                 values[attribute] = used = error.used[0] if error.used else default
                 problems.append(Problem(path, lines[spec.name], spec.name, value, str(error), used))
-    for name, value in data.items():
-        problems.append(Problem(path, lines[name], name, value, "is no known field and is ignored", None))
+    for count, (name, value) in enumerate(data.items()):
+        reason = f"is no known field and is ignored{_hint(name) if count < _HINTS else ''}"
+        problems.append(Problem(path, lines[name], name, value, reason, None))
     return ProfileConfig(**values), problems
+
+
+def _hint(name: str) -> str:
+    known = {spec.name.lower(): spec.name for _, spec, _ in specs()}
+    close = difflib.get_close_matches(name.lower(), known, 1) if len(name) < 64 else []
+    return f" (is {known[close[0]]} meant?)" if close else ""
 
 
 def _lines(text: str) -> dict[str, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,6 +60,7 @@ AICORE_METRICS = tuple(
     )
 )  # fmt: skip
 
+_HOME = re.compile(r"^(~|\$HOME|\$\{HOME\})(?=/|$)")
 _SEPARATOR = re.compile("[;\uff1b,]")
 #: As the table names them; the second one is the full-width semicolon.
 SEPARATORS = "`;`, `\uff1b` or `,`"
@@ -106,7 +108,15 @@ def setting(
 
 def default_prof_dir() -> str:
     """``$HOME/.ms_server_profiler``."""
-    return f"{Path('~').expanduser()}/.ms_server_profiler"
+    return f"{_home()}/.ms_server_profiler"
+
+
+def _home() -> Path:
+    """The user's; the folder for temporary files where there is none, as under a uid that a container chose."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return Path(tempfile.gettempdir())
 
 
 def integer(value: Any) -> int:
@@ -128,7 +138,7 @@ def boolean(value: Any) -> bool:
 
 
 def switch(value: Any) -> bool:
-    if integer(value) not in (0, 1):
+    if type(value) is not int or value not in (0, 1):
         raise FieldError("is neither 0 nor 1")
     return value == 1
 
@@ -146,7 +156,7 @@ def folder(value: Any) -> str:
         raise FieldError("is no name of a folder") from None
     if "\0" in value:
         raise FieldError("contains a NUL character")
-    return value
+    return _HOME.sub(lambda _: str(_home()), value)
 
 
 def level(value: Any) -> int:
@@ -154,7 +164,9 @@ def level(value: Any) -> int:
         if value.strip().upper() not in LEVELS:
             raise FieldError("is not a level")
         return LEVELS[value.strip().upper()]
-    if integer(value) < 0:
+    if type(value) is not int:
+        raise FieldError("is not a level")
+    if value < 0:
         raise FieldError("is negative")
     return value
 

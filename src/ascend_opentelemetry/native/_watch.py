@@ -7,6 +7,7 @@ import os
 import stat
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from ascend_opentelemetry.native._config import ConfigError, ProfileConfig, default_text, members, parse
@@ -14,6 +15,8 @@ from ascend_opentelemetry.native._config import ConfigError, ProfileConfig, defa
 _logger = logging.getLogger(__name__)
 
 _MAX_BYTES = 1 << 20
+#: Problems of a file that are told one by one.
+_MANY = 20
 #: A file changed this recently (ns) is read again: time stamps of files are only as fine as 1 or 2 s on some systems.
 _SETTLED = 2_000_000_000
 
@@ -23,10 +26,12 @@ class ConfigFile:
 
     Args:
         path: taken relative to the working directory of now. A missing file is made when the path ends in ``.json``.
+        tells: whether this process warns of what is wrong with the file: one of a service does.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, tells: Callable[[], bool] = lambda: True) -> None:
         self.path = Path(path).absolute()
+        self._tells = tells
         #: When the content that counts was written, ns since 1970.
         self.changed_ns = 0
         self._stamp: tuple[int, int, int] | None = None
@@ -80,10 +85,13 @@ class ConfigFile:
         self._stamp = _stamp(status) if settled else None
         if config is not None:
             self._text, self.changed_ns = text, status.st_mtime_ns
-        for message in map(str, problems):
+        messages = [str(problem) for problem in problems[:_MANY]]
+        if more := len(problems[_MANY:]):
+            messages.append(f"{self.path}: {more} more problems: ascend-otel config show --file {self.path}")
+        for message in messages:
             if message not in self._said:
                 self._said.add(message)
-                _logger.warning("%s", message)
+                self._log(message)
         return config
 
     def _complain(self, cause: str) -> None:
@@ -97,7 +105,10 @@ class ConfigFile:
     def _warn(self, cause: str) -> None:
         self._cause = cause
         kept = "profiling stays off" if self._text is None else "its last good content stays in force"
-        _logger.warning("%s; %s", cause, kept)
+        self._log(f"{cause}; {kept}")
+
+    def _log(self, message: str) -> None:
+        _logger.log(logging.WARNING if self._tells() else logging.DEBUG, "%s", message)
 
     def disable(self) -> bool:
         """Turn ``"enable": 1`` into 0 in the file and leave every other byte, its mode and its owner as they are.

@@ -41,7 +41,7 @@ class Window:
 
     def __init__(self, config_path: str, on_change: Callable[[ProfileConfig | None], None]) -> None:
         self.session = ProfileSession.join()
-        self.file = ConfigFile(config_path)
+        self.file = ConfigFile(config_path, lambda: self.session.is_owner)
         #: Configuration and writer of the open window.
         self.config: ProfileConfig | None = None
         self.writer: NativeWriter | None = None

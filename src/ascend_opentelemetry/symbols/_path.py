@@ -33,14 +33,13 @@ def find(environ: Mapping[str, str], versions: Callable[[str], str | None] = ins
     if not text.endswith((".yaml", ".yml")):
         _logger.warning("%s=%s must end in .yaml or .yml; %s is used", PROFILING_SYMBOLS_PATH, text, DEFAULT_FILE)
         return DEFAULT_FILE
-    path = Path(text).expanduser()
     try:
+        path = Path(text).expanduser()
         if not path.exists():
             _create(path)
-    except OSError as error:
-        _logger.warning(
-            "%s=%s cannot be written (%s); %s is used", PROFILING_SYMBOLS_PATH, text, error.strerror, DEFAULT_FILE
-        )
+    except (OSError, RuntimeError) as error:  # RuntimeError: no home
+        reason = error.strerror if isinstance(error, OSError) else error
+        _logger.warning("%s=%s cannot be written (%s); %s is used", PROFILING_SYMBOLS_PATH, text, reason, DEFAULT_FILE)
         return DEFAULT_FILE
     return path
 

@@ -20,6 +20,12 @@ def _no_leak() -> Iterator[None]:
     assert otel_context.get_current() is before
 
 
+@pytest.fixture(autouse=True)
+def _nothing_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test has said is news to the next one."""
+    monkeypatch.setenv("_ASCEND_OTEL_SAID", "")
+
+
 @pytest.fixture
 def recorder() -> Iterator[Any]:
     """The recorder of the process, tracing, without a drain."""

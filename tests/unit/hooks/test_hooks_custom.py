@@ -443,6 +443,120 @@ def test_a_generator_that_a_handler_does_not_call_runs_all_the_same(kind, caplog
     assert messages(caplog) == [f"symbols.yaml:3: the handler of tests:Original.{kind} did not call the original"]
 
 
+def replacing(kind: str, how: str) -> Callable[..., Any]:
+    """A handler of a generator function that gives values of its own in place of the original's."""
+
+    def sync_handler(original: Any, *args: Any) -> Any:
+        if how == "never iterated":
+            original(*args)
+        if how != "returns":
+            yield "own"
+        return "own"
+
+    async def async_handler(original: Any, *args: Any) -> Any:
+        if how == "never iterated":
+            original(*args)
+        yield "own"
+
+    return sync_handler if kind == "generator" else async_handler
+
+
+@GENERATORS
+@pytest.mark.parametrize("how", ["never called", "returns"])
+def test_values_of_its_own_do_not_replace_those_of_a_generator_that_the_handler_does_not_call(
+    kind, how, caplog
+) -> None:
+    this = Original()
+    assert drive(hook(kind, replacing(kind, how)), this, 5) == plain(kind, 5)
+    assert this.runs == 1
+    (message,) = messages(caplog)
+    prefix = f"symbols.yaml:3: the handler of tests:Original.{kind} "
+    assert message == prefix + (
+        "did not call the original"
+        if (kind, how) == ("generator", "returns")
+        else "raised RuntimeError: it yields before it has called the original: around a generator it is a"
+        " @contextmanager"
+    )
+
+
+@GENERATORS
+def test_a_generator_that_the_handler_only_makes_runs_all_the_same(kind, caplog) -> None:
+    this = Original()
+    result, values = drive(hook(kind, replacing(kind, "never iterated")), this, 5)
+    assert (result, values) == (plain(kind, 5)[0], ["own", *plain(kind, 5)[1]])
+    assert this.runs == 1
+    assert messages(caplog) == [f"symbols.yaml:3: the handler of tests:Original.{kind} did not call the original"]
+
+
+@KINDS
+def test_a_handler_that_calls_the_original_with_what_it_does_not_take_is_as_if_it_were_not_there(kind, caplog) -> None:
+    def handler(original: Any, this: Any, *args: Any) -> Any:
+        return original(this, *args, nonsense=1)
+
+    async def async_handler(original: Any, this: Any, *args: Any) -> Any:
+        return await original(this, *args, nonsense=1)
+
+    for one in (handler, async_handler) if kind == "coroutine" else (handler,):
+        caplog.clear()
+        this = Original()
+        assert drive(hook(kind, one), this, 5) == plain(kind, 5)
+        assert this.runs == 1
+        (message,) = messages(caplog)
+        assert message == (
+            f"symbols.yaml:3: the handler of tests:Original.{kind} raised TypeError: Original.{kind}() got an"
+            " unexpected keyword argument 'nonsense'"
+        )
+
+
+@CALLS
+def test_arguments_of_the_program_that_the_original_does_not_take_are_the_programs_error(kind) -> None:
+    made, this = hook(kind, lambda original, *args, **kwargs: original(*args, **kwargs)), Original()
+    with pytest.raises(TypeError, match="unexpected keyword argument 'nonsense'"):
+        drive(made, this, 5, nonsense=1)
+    assert this.runs == 0
+
+
+def plain_function(a: int = 1, *rest: int, key: str = "k") -> Any:
+    return a, rest, key
+
+
+async def plain_coroutine(a: int = 1, *rest: int, key: str = "k") -> Any:
+    return a, rest, key
+
+
+@pytest.mark.parametrize("function", [plain_function, plain_coroutine])
+@pytest.mark.parametrize("call", [{}, {"a": 2}, {"key": "x"}, {"a": 2, "key": "x"}])
+def test_this_is_none_in_a_call_without_positional_arguments(function, call, caplog) -> None:
+    def guides(original_func: Any, this: Any, *args: Any, **kwargs: Any) -> Any:
+        seen.append((this, args, kwargs))
+        return original_func(this, *args, **kwargs)
+
+    def without(original_func: Any, this: Any, **kwargs: Any) -> Any:
+        seen.append((this, (), kwargs))
+        return original_func(**kwargs)
+
+    for handler in (guides, without):
+        seen: list[Any] = []
+        made = wrap(function, Custom(handler, "tests:function", "symbols.yaml:3"), "tests:function", "symbols.yaml:3")
+        assert drive(made, **call)[0] == plain_function(**call)
+        assert seen == [(None, (), call)]
+    assert messages(caplog) == []
+
+
+@pytest.mark.parametrize(
+    "handler",
+    [
+        lambda original, a, **kwargs: original(a, **kwargs),
+        lambda original, *args, **kwargs: original(*args, **kwargs),
+        lambda original, **kwargs: original(**kwargs),
+    ],
+)
+def test_a_handler_that_needs_no_this_gets_the_arguments_as_they_are(handler, caplog) -> None:
+    made = wrap(plain_function, Custom(handler, "tests:function", "here"), "tests:function", "here")
+    assert made(a=5, key="x") == (5, (), "x")
+    assert messages(caplog) == []
+
+
 def test_a_task_that_the_handler_made_of_the_original_is_waited_for() -> None:
     async def handler(original: Any, *args: Any) -> Any:
         tasks.append(asyncio.create_task(original(*args)))

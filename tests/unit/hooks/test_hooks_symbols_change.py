@@ -102,10 +102,7 @@ def messages(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 def said(path: Path, added: int, changed: int, off: int) -> str:
-    return (
-        f"{path} has changed: {added} symbols added, {changed} changed, {off} off; "
-        "the code of handlers is not loaded again"
-    )
+    return f"{path} has changed: {added} symbols added, {changed} changed, {off} off"
 
 
 def test_name_domain_and_attributes_change_also_for_those_who_kept_the_function(file, engine, taken, caplog) -> None:
@@ -246,6 +243,47 @@ def test_handlers_of_the_user_come_and_go(file, engine, taken) -> None:
     assert taken() == [("Default", "work", (), {})]
     file.change(handled)
     assert engine.work(1) == 4
+
+
+HANDLED = "- symbol: changing.engine:Engine.step\n  handler: handling:{}\n"
+
+
+def test_a_handler_whose_code_has_changed_goes_on_and_that_is_said_once(file, engine, caplog) -> None:
+    file.load(HANDLED.format("twice"))
+    assert engine.Engine().step([1, 2]) == 4
+    file.hooks.update()
+    assert messages(caplog) == []
+    module = file.path.with_name("handling.py")
+    module.write_text("def twice(original, *args): return original(*args) * 3\n")
+    os.utime(module, ns=(1, 1))
+    file.hooks.update()
+    file.hooks.update()
+    assert engine.Engine().step([1, 2]) == 4
+    said_once = f"{module} has changed: handlers go on with the code that was imported, until a restart"
+    assert messages(caplog) == [said_once]
+    module.unlink()
+    file.hooks.update()
+    assert messages(caplog) == [said_once]
+
+
+def test_a_handler_that_could_not_be_imported_is_when_the_window_opens_again(file, engine, taken, caplog) -> None:
+    module = file.path.with_name("handling.py")
+    module.write_text("this is no Python\n")
+    file.load(HANDLED.format("thrice"))
+    assert engine.Engine().step([1, 2]) == 2
+    assert len(taken()) == 1
+    file.hooks.update()
+    assert engine.Engine().step([1, 2]) == 2
+    assert len(taken()) == 1
+    assert [message for message in messages(caplog) if "is timed instead" not in message] == []
+    assert len(messages(caplog)) == 1
+    module.write_text("def thrice(original, *args): return original(*args) * 3\n")
+    file.hooks.update()
+    assert engine.Engine().step([1, 2]) == 6
+    assert taken() == []
+    file.change("[]\n")
+    assert engine.Engine().step([1, 2]) == 2
+    assert taken() == []
 
 
 def test_native_rows_of_built_in_handlers_come_and_go(file, recorder) -> None:
@@ -401,3 +439,30 @@ def test_functions_run_while_the_file_changes(file, engine, recorder, taken) -> 
         (("size",), (("size", 2),)),
         (("first", "result"), (("first", 1), ("my.result", 2))),
     }
+
+
+def test_problems_of_the_file_are_said_by_the_first_process_of_the_service(file, monkeypatch, caplog) -> None:
+    session = types.SimpleNamespace(is_owner=False)
+    monkeypatch.setattr(_symbol_hooks.native.ProfileSession, "join", lambda: session)
+    file.load("- symbol: nonsense\n- symbol: changing.engine:work\n  min_version: x\n")
+    assert messages(caplog) == []
+    session.is_owner = True
+    file.hooks.load()
+    assert [message.partition(": ")[0] for message in messages(caplog)] == [f"{file.path}:1", f"{file.path}:2"]
+
+
+def test_a_symbol_that_makes_a_context_manager_is_recorded_when_the_block_ends(file, taken) -> None:
+    file.path.with_name("changing").joinpath("blocks.py").write_text(
+        "import contextlib\n@contextlib.contextmanager\ndef block(name): yield name * 2\n"
+    )
+    text = "- symbol: changing.blocks:block\n  attributes:\n  - name: result\n    expr: return\n"
+    file.load(text)
+    blocks = importlib.import_module("changing.blocks")
+    with blocks.block("a") as value:
+        assert (value, taken()) == ("aa", [])
+        file.change(text.replace("- name: result", "- name: other"))
+    assert taken() == [("Default", "block", ("other",), {"other": "aa"})]
+    file.change("[]\n")
+    with blocks.block("a"):
+        pass
+    assert taken() == []

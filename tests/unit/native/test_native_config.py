@@ -81,7 +81,9 @@ def test_the_default_is_shown_as_it_would_be_written(name: str, shown: str) -> N
 def test_unknown_field_is_one_problem_and_the_rest_works() -> None:
     config, problems = parse('{"enabel": 1,\n\n"timelimit": 3}', "c.json")
     assert config == ProfileConfig(timelimit=3)
-    assert [str(problem) for problem in problems] == ['c.json:1: "enabel": 1 is no known field and is ignored']
+    assert [str(problem) for problem in problems] == [
+        'c.json:1: "enabel": 1 is no known field and is ignored (is enable meant?)'
+    ]
 
 
 @pytest.mark.parametrize(
@@ -136,3 +138,40 @@ def test_selects() -> None:
 def test_generated_default_equals_the_golden_file(golden: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/user")
     assert default_text() == (golden / "default_generated_config.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"enable": true}', '"enable": true is neither 0 nor 1; 0 is used'),
+        ('{"enable": "1"}', "\"enable\": '1' is neither 0 nor 1; 0 is used"),
+        ('{"domain": null}', '"domain": null is not a string; "" is used'),
+        ('{"domain": [true, null]}', '"domain": [true, null] is not a string; "" is used'),
+        ('{"profiler_level": false}', '"profiler_level": false is not a level; INFO is used'),
+        ('{"Enable": 1}', '"Enable": 1 is no known field and is ignored (is enable meant?)'),
+        ('{"profilerLevel": 1}', '"profilerLevel": 1 is no known field and is ignored (is profiler_level meant?)'),
+        ('{"x": 1}', '"x": 1 is no known field and is ignored'),
+    ],
+)  # fmt: skip
+def test_a_value_is_shown_as_the_file_has_it(text: str, message: str) -> None:
+    _, (problem,) = parse(text, "c.json")
+    assert str(problem) == f"c.json:1: {message}"
+
+
+def test_the_mark_that_editors_on_windows_write_is_no_problem() -> None:
+    config, problems = parse("\ufeff" + GUIDE, "c.json")
+    assert (config, problems) == (ProfileConfig(enable=True, prof_dir="vllm_prof"), [])
+
+
+def test_without_a_home_the_folder_for_temporary_files_counts(monkeypatch) -> None:
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)
+    monkeypatch.setattr("tempfile.tempdir", "/var/tmp")
+    assert ProfileConfig().prof_dir == "/var/tmp/.ms_server_profiler"
+
+
+@pytest.mark.parametrize("home", ["~", "$HOME", "${HOME}"])
+def test_the_home_folder_may_stand_before_a_path(home: str, tmp_path: Path) -> None:
+    for rest in ("", "/", "/.ms_service_profiler"):
+        config, problems = parse(json.dumps({"prof_dir": home + rest}), "c.json")
+        assert (config.prof_dir, problems) == (f"{tmp_path}/home{rest}", [])

@@ -65,7 +65,7 @@ TABLE: dict[str, Row] = {
     ),
     "prof_dir": Row(
         missing=HOME,
-        good=[("a/b", "a/b"), ("/prof", "/prof"), ("~/x", "~/x")],
+        good=[("a/b", "a/b"), ("/prof", "/prof"), ("a/~/x", "a/~/x"), ("~b/x", "~b/x"), ("$HOMES/x", "$HOMES/x")],
         limits=[("p", "p"), ("p" * 5000, "p" * 5000)],
         bad=[(3, HOME), (["a"], HOME), ("a\0b", HOME), ("\ud800", HOME)],
         beyond=[("", HOME), (" ", HOME)],

@@ -97,5 +97,9 @@ def test_known_are_built_in_types_that_have_rows_and_symbols_of_modules_that_are
         hooks.update()
         assert "Wire" in hooks.domains()
         assert "KVTransfer" not in hooks.domains()
+        sampling = {"host_system_usage_freq": 5, "npu_memory_usage_freq": -1}
+        recorder.set_native(parse(json.dumps({"enable": 1, **sampling}), "c.json")[0])
+        assert "host" in hooks.domains()
+        assert "npu" not in hooks.domains()
     finally:
         _symbol_hooks.uninstall(installer)

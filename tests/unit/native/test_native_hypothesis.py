@@ -10,17 +10,13 @@ import pytest
 
 from ascend_opentelemetry.native import ConfigError, ProfileConfig, parse
 from ascend_opentelemetry.native._config import specs
+from tests.support.property_cases import cases
 
 hypothesis = pytest.importorskip("hypothesis")
 st = pytest.importorskip("hypothesis.strategies")
-given, example = hypothesis.given, hypothesis.example
+example = hypothesis.example
 
 FIELDS = [spec.name for _, spec, _ in specs()]
-
-
-def cases(count: int) -> Any:
-    """``count`` cases, the same in each run, none of which may take over 1 s."""
-    return hypothesis.settings(max_examples=count, deadline=1000, derandomize=True, database=None)
 
 
 WORDS = st.sampled_from(
@@ -77,16 +73,14 @@ def check(text: str) -> ProfileConfig:
     return config
 
 
-@cases(300)
-@given(content=CONFIGS, indent=st.sampled_from([None, 0, 4]), ascii_only=st.booleans())
+@cases("any object as JSON", content=CONFIGS, indent=st.sampled_from([None, 0, 4]), ascii_only=st.booleans())
 def test_any_json_object_is_a_config(content: dict[str, Any], indent: int | None, ascii_only: bool) -> None:
     config = check(json.dumps(content, indent=indent, ensure_ascii=ascii_only))
     config.selects("Request", 20)
     Path(config.prof_dir)
 
 
-@cases(300)
-@given(text=TEXTS)
+@cases("any text as JSON", text=TEXTS)
 @example(text='{"enable": ' * 5000)
 @example(text='{"domain": "' + ";" * 100_000 + '"}')
 @example(text='{"acl_prof_task_time_level": "L1,' + "9" * 5000 + '"}')
@@ -101,7 +95,10 @@ def test_any_text_is_a_config_or_a_config_error(text: str) -> None:
     assert said.startswith("c.json:")
 
 
-@cases(100)
-@given(level=st.lists(WORDS | st.text(max_size=4), max_size=4).map("".join), name=st.sampled_from(FIELDS))
+@cases(
+    "any word in a field of JSON",
+    level=st.lists(WORDS | st.text(max_size=4), max_size=4).map("".join),
+    name=st.sampled_from(FIELDS),
+)
 def test_any_word_in_any_field(level: str, name: str) -> None:
     check(json.dumps({name: level}))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import logging
 import os
 import stat
@@ -203,6 +204,32 @@ def test_wrong_values_are_said_once(path: Path, caplog: pytest.LogCaptureFixture
         f'{path}:1: "timelimit": [1] is not an integer; 0 is used',
         f'{path}:1: "zz": {{}} is no known field and is ignored',
     ]
+
+
+def test_a_file_that_is_all_wrong_does_not_flood_the_log(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = ConfigFile(str(path))
+    for enable in (0, 1):
+        path.write_text(json.dumps({"enable": enable} | {f"k{number}": 0 for number in range(500)}))
+        assert file.poll() == ProfileConfig(enable=bool(enable))
+    assert len(caplog.messages) == 21
+    assert caplog.messages[20] == f"{path}: 480 more problems: ascend-otel config show --file {path}"
+
+
+def test_only_one_process_of_a_service_warns(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path.write_text('{"enable": "yes"}')
+    other = ConfigFile(str(path), lambda: False)
+    assert other.poll() == ProfileConfig()
+    path.write_text("{")
+    assert (other.poll(), other.poll()) == (None, None)
+    assert caplog.messages == []
+
+
+def test_the_mark_of_editors_on_windows_stays_in_the_file(path: Path) -> None:
+    path.write_text('\ufeff{"enable": 1}')
+    file = ConfigFile(str(path))
+    assert file.poll() == ProfileConfig(enable=True)
+    assert file.disable()
+    assert path.read_text() == '\ufeff{"enable": 0}'
 
 
 ODD = '{\r\n\t"other" : {"enable": 1},\r\n  "caf\u00e9":"\\"enable\\": 1",\r\n   "enable"  :   1 , "prof_dir":"x"}\n\n'

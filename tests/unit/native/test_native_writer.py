@@ -159,6 +159,28 @@ def test_unfit_rows_cost_only_themselves(
     writer.close()
 
 
+@pytest.mark.parametrize("number", [1, 15, 16, 17, 100])
+def test_any_number_of_rows_is_written_in_order(writer: NativeWriter, number: int) -> None:
+    rows = [row(f"n{index}", start=index) for index in range(number)]
+    writer.rows.extend(rows)
+    assert writer.commit()
+    assert (writer.written, writer.rows) == (number, [])
+    columns = "timestamp, duration, name, track_id, cat, args, end_time, tid"
+    assert query(writer.path, f"SELECT {columns} FROM slice ORDER BY id") == rows
+    assert query(writer.path, "SELECT DISTINCT depth, cname, flag_id, pid FROM slice") == [(0, "", "", PID)]
+    writer.close()
+
+
+@pytest.mark.parametrize("unfit", [0, 15, 20, 39])
+def test_an_unfit_row_among_many_costs_only_itself(writer: NativeWriter, dropped: dict[str, int], unfit: int) -> None:
+    writer.rows.extend(row(f"n{index}", start=1 << 64 if index == unfit else index) for index in range(40))
+    assert writer.commit()
+    expected = [(f"n{index}",) for index in range(40) if index != unfit]
+    assert query(writer.path, "SELECT name FROM slice ORDER BY id") == expected
+    assert (writer.written, dropped) == (39, {"unfit": 1})
+    writer.close()
+
+
 def test_odd_text_of_meta_and_threads(writer: NativeWriter) -> None:
     writer.add_thread(7, "\ud800")
     writer.rows.append(row())

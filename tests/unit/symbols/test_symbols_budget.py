@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ascend_opentelemetry import _symbol_hooks
+from ascend_opentelemetry import _hooked_symbol
 from ascend_opentelemetry.hooks import Target
 from ascend_opentelemetry.recorder import recorder
 from ascend_opentelemetry.symbols import Attribute, Symbol, _bind, bind, compile_expression
@@ -154,7 +154,7 @@ def _types() -> Iterator[None]:
 @pytest.mark.usefixtures("_types")
 def test_it_is_said_once_and_names_the_symbol(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     symbol = Symbol("a.b", "C.f", attributes=ATTRIBUTES, file="s.yaml", line=7)
-    timer = _symbol_hooks._timer(symbol, Target("a.b", "C.f", "s.yaml:7"), function)
+    timer = _hooked_symbol._timer(symbol, Target("a.b", "C.f", "s.yaml:7"), function)
     slow = Slow(clock)
     slow.ms = 60
     _, take = timer.output

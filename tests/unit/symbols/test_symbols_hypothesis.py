@@ -24,16 +24,12 @@ from ascend_opentelemetry.symbols import (
     load,
     resolve_handler,
 )
+from tests.support.property_cases import CASES, MINIMUM, cases
 
 hypothesis = pytest.importorskip("hypothesis")
 st = pytest.importorskip("hypothesis.strategies")
 pytestmark = pytest.mark.filterwarnings("ignore::SyntaxWarning", "ignore::DeprecationWarning")
-given, example = hypothesis.given, hypothesis.example
-
-
-def cases(count: int) -> Any:
-    """``count`` cases, the same in each run, none of which may take over 1 s."""
-    return hypothesis.settings(max_examples=count, deadline=1000, derandomize=True, database=None)
+example = hypothesis.example
 
 
 class _Audit:
@@ -156,8 +152,7 @@ class Honeypot:
         return self
 
 
-@cases(600)
-@given(text=LOOSE)
+@cases("any text as an expression", text=LOOSE)
 @example(text="(" * 999 + "x")
 @example(text="x" + "[0]" * 332)
 @example(text="'" + "\\" * 998)
@@ -174,8 +169,13 @@ def test_any_text_is_an_expression_or_an_expression_error(audit: _Audit, text: s
     assert seen == []
 
 
-@cases(500)
-@given(text=expressions(), values=st.lists(VALUES, min_size=2, max_size=5), more=VALUES, result=VALUES)
+@cases(
+    "values of an expression",
+    text=expressions(),
+    values=st.lists(VALUES, min_size=2, max_size=5),
+    more=VALUES,
+    result=VALUES,
+)
 def test_an_expression_gives_a_plain_value_or_one_error(text: str, values: list[Any], more: Any, result: Any) -> None:
     errors: list[Exception] = []
     read = bind([Attribute("x", "x", compile_expression(text))], target, lambda _, error: errors.append(error))
@@ -187,8 +187,7 @@ def test_an_expression_gives_a_plain_value_or_one_error(text: str, values: list[
     assert len(errors) <= 1
 
 
-@cases(200)
-@given(text=expressions())
+@cases("what an expression touches", text=expressions())
 def test_an_expression_reads_and_does_nothing_else(text: str) -> None:
     pot = Honeypot()
     read = bind([Attribute("x", "x", compile_expression(text))], target, lambda *_: None)
@@ -323,14 +322,12 @@ def check(audit: _Audit, path: Path, data: bytes) -> None:
         assert symbol.domain
 
 
-@cases(200)
-@given(items=ITEMS)
+@cases("any value as YAML", items=ITEMS)
 def test_any_yaml_value_loads(audit: _Audit, symbols_file: Path, items: Any) -> None:
     check(audit, symbols_file, yaml.safe_dump(items, allow_unicode=True, sort_keys=False).encode("utf-8", "replace"))
 
 
-@cases(200)
-@given(data=st.binary(max_size=200) | LINES.map(str.encode))
+@cases("any bytes as YAML", data=st.binary(max_size=200) | LINES.map(str.encode))
 @example(data=b"- symbol: a:f\n  name: " + b"[" * 300)
 @example(data=b"- symbol: a:f\n  name: " + b"[" * 300 + b"]" * 300)
 @example(data=b"- symbol: a:f\n  name: !!python/object/apply:os.system ['true']\n")
@@ -338,3 +335,7 @@ def test_any_yaml_value_loads(audit: _Audit, symbols_file: Path, items: Any) -> 
 @example(data=b"\n".join(b"- symbol: a:f\n  name: 'x" for _ in range(100)))
 def test_any_bytes_load(audit: _Audit, symbols_file: Path, data: bytes) -> None:
     check(audit, symbols_file, data)
+
+
+def test_the_readers_get_two_thousand_cases() -> None:
+    assert sum(CASES.values()) >= MINIMUM == 2000

@@ -124,6 +124,17 @@ def test_a_dangling_link(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> No
     assert len(caplog.records) == 1
 
 
+def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)
+    assert find({}, lambda _: "0.32.0") == DEFAULT_FILE
+    assert caplog.messages == []
+    assert find({VARIABLE: "~/mine.yaml"}) == DEFAULT_FILE
+    assert caplog.messages == [
+        f"{VARIABLE}=~/mine.yaml cannot be written (Could not determine home directory.); {DEFAULT_FILE} is used"
+    ]
+
+
 def test_a_full_disk_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
