@@ -7,7 +7,7 @@ import functools
 from packaging.version import InvalidVersion, Version
 
 from ascend_opentelemetry import symbols, vllm
-from ascend_opentelemetry.hooks import Installer, MakeHook, Spellings, Target, wrap
+from ascend_opentelemetry.hooks import Handler, Installer, MakeHook, Spellings, Target, wrap
 
 _WHERE = "built-in symbol"
 
@@ -17,6 +17,15 @@ def install(installer: Installer) -> None:
     for names in spellings():
         makers = {Target(name.module, name.qualname, _WHERE): _maker(name) for name in names}
         Spellings(installer, makers, functools.partial(_is_expected, names)).add()
+    vllm.ENGINE_INIT.hook = functools.partial(_hook_override, installer, set())
+
+
+def _hook_override(installer: Installer, hooked: set[str], owner: type, name: str, handler: Handler) -> None:
+    """Hook a method that is known only now, unless an engine before has had it hooked."""
+    target = Target(owner.__module__, f"{owner.__qualname__}.{name}", _WHERE)
+    if str(target) not in hooked:
+        hooked.add(str(target))
+        installer.add(target, lambda function: wrap(function, handler, str(target), _WHERE))
 
 
 def _maker(hooked: vllm.Hooked) -> MakeHook:

@@ -41,10 +41,10 @@ class VLLMInstrumentor(BaseInstrumentor):
             return
         symbols: str | os.PathLike[str] | None = kwargs.get("symbols")
         try:
+            runtime.set_meter_provider(kwargs.get("meter_provider"))  # first: sources start with the pipeline
             if not self._bridge(kwargs.get("tracer_provider")) and not runtime.has_traces:
                 # a program may set up the SDK, or add its processor, later
                 runtime.watch = ProviderWatch(lambda: self._bridge(kwargs.get("tracer_provider")))
-            runtime.set_meter_provider(kwargs.get("meter_provider"))
             runtime.start()
             self._installer = installer = Installer()
             hooks = _symbol_hooks.install(self._installer, symbols)
@@ -67,6 +67,7 @@ class VLLMInstrumentor(BaseInstrumentor):
             recorder.flush()  # spans of other instrumentations go the same way: it stays open
         else:
             runtime.shutdown()
+            runtime.silence()
 
     def _bridge(self, provider: trace.TracerProvider | None) -> bool:
         """Bridge to the given provider, or to the global one; whether that was possible."""

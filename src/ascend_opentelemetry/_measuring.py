@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ascend_opentelemetry.metrics import FLUSH_SECONDS, MetricsSink, has_ended, is_read, lost_records
+from ascend_opentelemetry.metrics import FLUSH_SECONDS, MetricsSink, has_ended, is_read, lost_records, reader_names
 from ascend_opentelemetry.recorder import recorder
 
 if TYPE_CHECKING:
@@ -58,6 +58,19 @@ class Measuring:
 
         provider = self.given or metrics.get_meter_provider()
         return (provider, provider is self._owned) if is_read(provider) else None
+
+    def describe(self) -> dict[str, object]:
+        """For ``doctor``: the class of the provider, whose it is, whether it is read, and what reads and exports."""
+        from opentelemetry import metrics
+
+        provider = self.given or metrics.get_meter_provider()
+        origin = "given" if self.given is not None else "own" if provider is self._owned else "global"
+        return {
+            "provider": f"{type(provider).__module__}.{type(provider).__qualname__}",
+            "origin": origin,
+            "read": is_read(provider),
+            "readers": reader_names(provider),
+        }
 
     def shutdown(self) -> None:
         """At the end of the process: export the last values of our own provider, without waiting for a dead endpoint.

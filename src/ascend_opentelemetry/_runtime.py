@@ -24,7 +24,7 @@ from ascend_opentelemetry.npu.dcmi._source import DcmiSource
 from ascend_opentelemetry.npu.mspti._source import MsptiSource
 from ascend_opentelemetry.npu.torch._allocator import AllocatorSource
 from ascend_opentelemetry.npu.torch._source import TorchSource
-from ascend_opentelemetry.recorder import RootSampler, Sink, Source, SourceWindow, recorder
+from ascend_opentelemetry.recorder import RootSampler, Sink, Source, SourceWindow, meters, recorder
 from ascend_opentelemetry.recorder._peers import SERVICE_VARIABLE
 from ascend_opentelemetry.status import ExporterStatus, Exporting, StatusSink, describe_native, mode_of
 
@@ -101,7 +101,7 @@ class Runtime:
 
     def set_meter_provider(self, provider: MeterProvider | None) -> None:
         """Measure by the instruments of this provider, or of the global one (None)."""
-        self.measuring.given = provider
+        self.measuring.given = meters.provider = provider
         if self._metrics is not None:
             self._metrics.look()
 
@@ -165,7 +165,7 @@ class Runtime:
         recorder.set_traces(
             self.has_traces,
             self._sampler,
-            _step_ratio(),
+            _step_ratio(warn=self._leader == os.getpid()),
             scope_enabled=self._scope_enabled,
             new_trace_id=self._new_trace_id,
         )
@@ -178,6 +178,7 @@ class Runtime:
             "exporters": [exporter.describe() for exporter in self._exporters],
             "hooks": self.hooks() if self.hooks is not None else None,
             "records": {"taken": taken, "dropped": recorder.dropped, "lost": recorder.lost},
+            "metrics": self.measuring.describe(),
             "sources": self._sources.describe(),
             "native": describe_native(self._native.state()) if self._native is not None else None,
         }
@@ -218,6 +219,10 @@ class Runtime:
             recorder.on_meta = None
             atexit.unregister(self._exit)
 
+    def silence(self) -> None:
+        """After ``shutdown``, in a process that goes on: its metrics end too."""
+        self._sources.silence()
+
 
 def _make_sources() -> list[Source]:
     """All sources; each finds out for itself whether it has anything to read here."""
@@ -235,7 +240,7 @@ def show_messages() -> None:
         logger.propagate = False
 
 
-def _step_ratio() -> float:
+def _step_ratio(*, warn: bool) -> float:
     text = os.environ.get(OTEL_PYTHON_VLLM_STEP_SAMPLE_RATIO, "")
     try:
         ratio = float(text or STEP_SAMPLE_RATIO)
@@ -243,9 +248,10 @@ def _step_ratio() -> float:
         ratio = -1.0
     if 0 <= ratio <= 1:
         return ratio
-    _logger.warning(
-        "%s=%r is no number from 0 to 1: %s is used", OTEL_PYTHON_VLLM_STEP_SAMPLE_RATIO, text, STEP_SAMPLE_RATIO
-    )
+    if warn:
+        _logger.warning(
+            "%s=%r is no number from 0 to 1: %s is used", OTEL_PYTHON_VLLM_STEP_SAMPLE_RATIO, text, STEP_SAMPLE_RATIO
+        )
     return STEP_SAMPLE_RATIO
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from ascend_opentelemetry.recorder import HoldingSource, Source, SourceWindow
+from ascend_opentelemetry.recorder import HoldingSource, MeasuringSource, Source, SourceWindow
 
 _logger = logging.getLogger(__name__)
 
@@ -25,6 +25,7 @@ class Sources:
 
     def __init__(self, sources: Sequence[Source]) -> None:
         self._sources = list(sources)
+        self._ended: list[Source] = []
         self._started = False
         self._window: SourceWindow | None = None
         #: Why a source was ended, by its name.
@@ -109,8 +110,15 @@ class Sources:
             if self._started and self._window is not None:
                 self._each(lambda source: source.close())
             ending, self._sources = self._sources[::-1], []
+        self._ended += ending
         for source in ending:
             self._guarded(source, lambda source: source.shutdown(max(0.0, deadline - time.monotonic())))
+
+    def silence(self) -> None:
+        """Those that have ended give no more values of metrics."""
+        for source in self._ended:
+            if isinstance(source, MeasuringSource):
+                self._guarded(source, lambda source: source.silence())
 
     @contextmanager
     def _locked(self, timeout: float) -> Generator[None, None, None]:

@@ -21,8 +21,8 @@ from tests.support.service import Service, serve
 
 pytestmark = pytest.mark.vllm
 
-PLAIN, CHOICES, LEFT, TOO_LONG, UNKNOWN, LONG = 120, 30, 15, 15, 12, 8
-TOTAL = PLAIN + CHOICES + LEFT + TOO_LONG + UNKNOWN + LONG
+PLAIN, CHOICES, LEFT, TOO_LONG, UNKNOWN, UNREAD, LONG = 115, 30, 15, 15, 12, 5, 8
+TOTAL = PLAIN + CHOICES + LEFT + TOO_LONG + UNKNOWN + UNREAD + LONG
 ENV = {
     "OTEL_METRICS_EXPORTER": "otlp",
     "OTEL_METRIC_EXPORT_INTERVAL": "1500",
@@ -110,6 +110,8 @@ def counted(vllm_python: Path, tiny_model: Path, tmp_path_factory: pytest.TempPa
                 "hello world " * 200, traceparent=parent)),
             "unknown": ask(client, UNKNOWN, lambda client, index, parent: client.completion(
                 model=f"no-such-model-{index}", traceparent=parent)),
+            "unread": ask(client, UNREAD, lambda client, _, parent: client.chat(
+                temperature="hot", traceparent=parent)),
             # eight at once do not fit into 24 blocks
             "long": ask(client, LONG, lambda client, index, parent: client.completion(
                 f"hello world {index}", max_tokens=180, ignore_eos=True, traceparent=parent)),
@@ -144,6 +146,7 @@ def test_the_client_got_what_it_asked_for(counted: Counted) -> None:
     assert sum(len(answers) for kind, answers in counted.answers.items() if kind != "warm_up") == TOTAL == 200
     assert {kind: {answer.status for answer in answers} for kind, answers in counted.answers.items()} == {
         "warm_up": {200}, "plain": {200}, "choices": {200}, "left": {200}, "too_long": {400}, "unknown": {404},
+        "unread": {400},
         "long": {200},
     }  # fmt: skip
     assert 60 < sum(is_sampled(answer) for answer in counted.all()) < 140
@@ -157,10 +160,23 @@ def test_requests_are_as_many_as_the_client_sent(counted: Counted) -> None:
         by_error[error] = by_error.get(error, 0) + one.count
     assert by_error == {
         "": 1 + PLAIN + CHOICES + LONG, "abort": LEFT, "VLLMValidationError": TOO_LONG, "NotFoundError": UNKNOWN,
+        "RequestValidationError": UNREAD,
     }  # fmt: skip
     assert {one.attributes["gen_ai.operation.name"] for one in durations} == {"chat", "text_completion"}
     assert {one.attributes["gen_ai.provider.name"] for one in durations} == {"vllm"}
     assert {one.attributes.get("gen_ai.request.model") for one in durations} == {"tiny", None}
+    server = ("127.0.0.1", counted.service.server.port)
+    assert {(one.attributes["server.address"], one.attributes["server.port"]) for one in durations} == {server}
+
+
+def test_every_refused_request_has_the_status_that_its_client_got(counted: Counted) -> None:
+    found = {span.trace_id: span.attributes.get("http.response.status_code") for span in counted.spans
+             if span.name == "llm_request" and "error.type" in span.attributes}  # fmt: skip
+    refused = counted.answers["too_long"] + counted.answers["unknown"] + counted.answers["unread"]
+    expected = {answer.traceparent.split("-")[1]: answer.status for answer in refused
+                if answer.traceparent and is_sampled(answer)}  # fmt: skip
+    assert expected.items() <= found.items()
+    assert set(expected.values()) == {400, 404}
 
 
 def test_spans_are_those_of_the_traces_that_the_sampler_selects(counted: Counted) -> None:
@@ -214,6 +230,18 @@ def test_tokens_and_preemptions_are_those_of_vllm_and_the_client(counted: Counte
     assert preempted == sum(len(row.rids) for row in rows) > 0
 
 
+def test_times_between_tokens_are_those_of_vllm_bucket_by_bucket(counted: Counted) -> None:
+    (series,) = [one for one in counted.late if one.name == "vllm.inter_token_latency"]
+    theirs = {
+        key: value for key, value in counted.vllm[2].items() if key.startswith("vllm:inter_token_latency_seconds")
+    }
+    buckets = {key.partition('le="')[2].partition('"')[0]: value for key, value in theirs.items() if "_bucket" in key}
+    assert [float(bound) for bound in buckets if bound != "+Inf"] == list(series.bounds)
+    assert series.count == buckets["+Inf"] > 1000
+    (total_time,) = [value for key, value in theirs.items() if "_sum" in key]
+    assert series.value == pytest.approx(total_time, rel=1e-6)
+
+
 def test_latencies_are_those_of_vllm(counted: Counted) -> None:
     """Of requests with one choice that all ended well: the same sums, to 1 ms a request."""
     requests = 1 + PLAIN
@@ -240,15 +268,15 @@ def test_steps_are_those_of_an_independent_wrapper(counted: Counted) -> None:
 
 def test_gauges_show_an_idle_engine_at_the_end(counted: Counted) -> None:
     gauges = {
-        one.name: (one.value, one.attributes, one.unit)
+        one.name: (one.value, one.attributes, one.unit, one.resource["vllm.process_kind"])
         for one in counted.late
         if one.kind == "gauge" and one.name.startswith("vllm.")
     }
     rank = {"vllm.data_parallel.rank": 0}
     assert gauges == {
-        "vllm.request.running": (0, rank, "{request}"),
-        "vllm.request.waiting": (0, rank, "{request}"),
-        "vllm.kv_cache.utilization": (0, rank, "1"),
+        "vllm.request.running": (0, rank, "{request}", "engine_core"),
+        "vllm.request.waiting": (0, rank, "{request}", "engine_core"),
+        "vllm.kv_cache.utilization": (0, rank, "1", "engine_core"),
     }
 
 

@@ -37,6 +37,8 @@ REQUEST: Types = {
     "gen_ai.operation.name": str,
     "gen_ai.provider.name": str,
     "gen_ai.request.id": str,
+    "server.address": str,
+    "server.port": int,
     "gen_ai.request.model": str,
     "gen_ai.response.model": str,
     "gen_ai.usage.input_tokens": int,
@@ -431,7 +433,8 @@ def test_the_tree_of_an_abort(mixed: Service) -> None:
 
 def test_the_tree_of_a_refusal(mixed: Service) -> None:
     refused = {"gen_ai.operation.name": str, "gen_ai.provider.name": str, "gen_ai.request.model": str,
-               "error.type": str, "http.response.status_code": int}  # fmt: skip
+               "server.address": str, "server.port": int, "error.type": str,
+               "http.response.status_code": int}  # fmt: skip
     roots = [span for span in mixed.spans() if span.attributes.get("error.type") == "NotFoundError"]
     for root in roots:
         assert tree(mixed.spans(), root) == Node("llm_request", API, refused, failed=True)

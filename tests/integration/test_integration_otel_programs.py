@@ -71,7 +71,7 @@ def test_switched_off_by_its_name_nothing_of_ours_is_recorded_in_any_process(pro
 
 #: An ``llm_request`` of a client with this header: its trace and parent.
 REQUEST = f"""
-from ascend_opentelemetry.vllm._serving import request_ids
+from ascend_opentelemetry.vllm._scope import request_ids
 traceparent, b3 = "00-{0xABC123:032x}-{0xDEF:016x}-01", "{0xB3:032x}-{0xB4:016x}-1"
 ids = request_ids({{"traceparent": traceparent, "b3": b3, "baggage": "a=b", "x-mine": "1"}}, {{}})
 print(ids[0] if ids[2] else "root", ids[2])

@@ -16,24 +16,26 @@ from tests.support.vllm_source import VllmSource
 #: All of them in `make versions`; in `make test`, those with the greatest differences.
 VERSIONS = vllm_sources.VERSIONS if os.environ.get("ASCEND_OTEL_TEST_VERSIONS") == "all" else vllm_sources.CORE
 
+#: Functions of the API server's program before they had modules of their own.
+HANDLERS = {"exception_handler", "validation_exception_handler"}
 #: What a version has under no name; docs/versions.md tells users what that means.
 LACKING = {
     "0.9.1": {
         "EngineCoreProc._notify_idle_state_callbacks", "GPUModelRunner.sample_tokens", "OutputProcessor.do_tracing",
         "Scheduler._preempt_request", "StatLoggerManager.record", "UniProcExecutor.execute_model", "init_otel_tracer",
-        "record_function_or_nullcontext",
+        "record_function_or_nullcontext", *HANDLERS,
     },
     "0.10.2": {
         "EngineCoreProc._notify_idle_state_callbacks", "GPUModelRunner.sample_tokens", "Scheduler._preempt_request",
-        "UniProcExecutor.execute_model",
+        "UniProcExecutor.execute_model", *HANDLERS,
     },
     "0.11.0": {
         "EngineCoreProc._notify_idle_state_callbacks", "GPUModelRunner.sample_tokens", "Scheduler._preempt_request",
-        "UniProcExecutor.execute_model",
+        "UniProcExecutor.execute_model", *HANDLERS,
     },
-    "0.11.2": {"EngineCoreProc._notify_idle_state_callbacks", "Scheduler._preempt_request"},
-    "0.14.1": {"EngineCoreProc._notify_idle_state_callbacks"},
-    "0.16.0": {"EngineCoreProc._notify_idle_state_callbacks"},
+    "0.11.2": {"EngineCoreProc._notify_idle_state_callbacks", "Scheduler._preempt_request", *HANDLERS},
+    "0.14.1": {"EngineCoreProc._notify_idle_state_callbacks", *HANDLERS},
+    "0.16.0": {"EngineCoreProc._notify_idle_state_callbacks", "exception_handler"},
 }  # fmt: skip
 
 #: What the request trace, the step trace and the native rows stand on.
@@ -43,7 +45,8 @@ CORE = {
     "LLMEngine.step", "OpenAIServingCompletion.create_completion", "OpenAIServingChat.create_chat_completion",
     "create_error_response", "shutdown", "Scheduler.add_request", "Scheduler.schedule", "Scheduler.update_from_output",
     "Scheduler._free_request", "KVCacheManager.free", "KVCacheManager.get_computed_blocks",
-    "MultiprocExecutor.execute_model", "Executor.execute_model", "EngineCore.shutdown", "WorkerProc.shutdown",
+    "MultiprocExecutor.execute_model", "Executor.execute_model", "EngineCore.__init__", "EngineCore.shutdown",
+    "WorkerProc.shutdown",
     "GPUModelRunner.execute_model",
 }  # fmt: skip
 
@@ -66,6 +69,10 @@ PARAMETERS: Mapping[str, Mapping[int, str]] = {
     "MultiprocExecutor.execute_model": {1: "scheduler_output"},
     "UniProcExecutor.execute_model": {1: "scheduler_output"},
     "Executor.execute_model": {1: "scheduler_output"},
+    "RayDistributedExecutor._execute_dag": {1: "scheduler_output"},
+    "RayDistributedExecutor.execute_model": {1: "scheduler_output"},
+    "exception_handler": {1: "exc"},
+    "validation_exception_handler": {1: "exc"},
     "GPUModelRunner.execute_model": {1: "scheduler_output"},
     "StatLoggerManager.record": {1: "scheduler_stats", 2: "iteration_stats"},
     "shutdown": {0: "procs"},
@@ -94,7 +101,7 @@ ATTRIBUTES: Mapping[str, set[str]] = {
     "vllm.v1.request:RequestStatus": {"FINISHED_ABORTED"},
     "vllm.v1.engine:EngineCoreRequest": {"request_id", "prompt_token_ids", "sampling_params", "arrival_time"},
     "vllm.v1.engine:EngineCoreOutput": {"request_id", "new_token_ids"},
-    "vllm.v1.engine.core:EngineCore": {"scheduler"},
+    "vllm.v1.engine.core:EngineCore": {"scheduler", "model_executor"},
     "vllm.v1.engine.output_processor:OutputProcessor": {"request_states"},
     "vllm.v1.engine.output_processor:RequestState": {"request_id", "prompt_len", "detokenizer", "stats"},
     "vllm.v1.engine.detokenizer:IncrementalDetokenizer": {"output_token_ids"},

@@ -51,6 +51,8 @@ SPANS: dict[str, tuple[int, str, dict[str, type]]] = {
             "gen_ai.operation.name": str,
             "gen_ai.provider.name": str,
             "gen_ai.request.id": str,
+            "server.address": str,
+            "server.port": int,
             "gen_ai.request.model": str,
             "gen_ai.response.model": str,
             "gen_ai.request.temperature": float,

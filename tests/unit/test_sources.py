@@ -117,6 +117,22 @@ def test_a_shutdown_closes_an_open_window_and_ends_sources_in_reverse_order(said
     assert 2.0 >= first >= second > 0, "they share the time"
 
 
+class Measuring(Journal):
+    """With instruments, which readers collect after the shutdown too."""
+
+    def silence(self) -> None:
+        self._tell("silence")
+
+
+def test_instruments_of_a_process_that_goes_on_are_silent_after_the_shutdown(said) -> None:
+    sources = started(Journal("host", said), Measuring("dcmi", said), Measuring("allocator", said, raises="silence"))
+    sources.silence()
+    sources.shutdown(2.0)
+    said.clear()
+    sources.silence()
+    assert said == [("dcmi", "silence")]
+
+
 def test_a_shutdown_waits_for_a_window_that_is_being_opened(said) -> None:
     class Slow(Journal):
         def open(self, window: SourceWindow) -> None:

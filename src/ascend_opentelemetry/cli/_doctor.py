@@ -34,10 +34,12 @@ def add(commands: Any) -> None:
         "doctor",
         help="find what keeps spans and records from arriving",
         description="Names what keeps spans and records from arriving, then shows the facts. Looks at the environment "
-        "of the one running service of this user, else at its own. Exit code: 0 ok, 1 warnings, 2 errors.",
+        "of the one running service of this user, or of the one that --pid names, else at its own. Exit code: 0 ok, "
+        "1 warnings, 2 errors.",
     )
     parser.add_argument("--endpoint", metavar="URL", help="in place of OTEL_EXPORTER_OTLP_ENDPOINT and its like")
     parser.add_argument("--protocol", choices=_endpoint.PROTOCOLS, help="in place of OTEL_EXPORTER_OTLP_PROTOCOL")
+    parser.add_argument("--pid", type=int, help="a process of the service whose variables count, where several run")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--no-send", action="store_true", help="send no test span")
     parser.set_defaults(run=run)
@@ -45,7 +47,7 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Examine, print, and return the exit code."""
-    report = _examine(options.endpoint, options.protocol, not options.no_send)
+    report = _examine(options.endpoint, options.protocol, options.pid, not options.no_send)
     if options.json:
         fields = {**report._asdict(), "findings": [finding._asdict() for finding in report.findings]}
         text = json.dumps(fields, indent=2) + "\n"
@@ -55,13 +57,14 @@ def run(options: argparse.Namespace) -> int:
     return exit_code(report.findings)
 
 
-def _examine(endpoint: str | None, protocol: str | None, send: bool) -> Report:
+def _examine(endpoint: str | None, protocol: str | None, pid: int | None, send: bool) -> Report:
     processes = status.read_all()
     environments = {process["pid"]: _processes.read_environment(process["pid"]) for process in processes}
-    variables = _adopt(processes, environments)
+    findings = list(_check_pid(pid, environments))
+    variables = _adopt(processes, environments, pid)
     env = os.environ
     versions = status.installed_versions()
-    findings = list(_variables.check(env, versions.get("opentelemetry-instrumentation")))
+    findings += list(_variables.check(env, versions.get("opentelemetry-instrumentation")))
     distro, configurator = _distros.choose_distro(env), _distros.choose_configurator(env)
     findings += _distros.check(distro, configurator)
     findings += _processes.check(processes, environments)
@@ -70,21 +73,42 @@ def _examine(endpoint: str | None, protocol: str | None, send: bool) -> Report:
         answer, more = _try(endpoint, protocol or _endpoint.protocol_of(env))
         findings += more
     elif send:
-        findings.append(
-            Finding("note", "spans are not exported by OTLP, so no test span was sent", "See OTEL_TRACES_EXPORTER.")
-        )
+        findings.append(_not_sent(env))
     choices = {"distro": distro._asdict(), "configurator": configurator._asdict()}
     return Report(by_severity(findings), versions, variables, choices, _as_json(answer), processes)
 
 
-def _adopt(processes: list[dict[str, Any]], environments: Mapping[int, Mapping[str, str]]) -> str:
-    """Take over the variables of the running service, if there is one and only one: exporters read them here.
+def _check_pid(pid: int | None, environments: Mapping[int, Mapping[str, str]]) -> Iterable[Finding]:
+    if pid is not None and pid not in environments:
+        yield Finding(
+            "error",
+            f"--pid {pid} is no instrumented process of this user",
+            "Name one of the table below, or leave it out.",
+        )
+
+
+def _not_sent(env: Mapping[str, str]) -> Finding:
+    if env.get("OTEL_CONFIG_FILE"):
+        return Finding(
+            "note",
+            "OTEL_CONFIG_FILE names the exporters, so no test span was sent",
+            "Name their endpoint by --endpoint.",
+        )
+    return Finding("note", "spans are not exported by OTLP, so no test span was sent", "See OTEL_TRACES_EXPORTER.")
+
+
+def _adopt(processes: list[dict[str, Any]], environments: Mapping[int, Mapping[str, str]], pid: int | None) -> str:
+    """Take over the variables of the service with this process, or of the only one: exporters read them here.
 
     Returns:
         Whose variables count from here on.
     """
-    first = _processes.first_processes(processes)
-    env = environments[first[0]] if len(first) == 1 else {}
+    services = {process["service"] for process in processes if pid in (None, process["pid"])}
+    first = _processes.first_processes([process for process in processes if process["service"] in services])
+    if len(first) > 1:
+        pids = ", ".join(map(str, first))
+        return f"of this command, since {len(first)} services run (pids {pids}): --pid chooses one"
+    env = environments[first[0]] if first else {}
     if not env:
         return "of this command"
     for name in _processes.relevant(os.environ):

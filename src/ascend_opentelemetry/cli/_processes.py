@@ -82,8 +82,8 @@ def _check_mode(status: Mapping[str, Any]) -> Iterator[Finding]:
     if status["mode"] == "bridge":
         yield Finding(
             "note",
-            f"{name(status)} hands its spans to an SDK that others have set up",
-            "Nothing, or set OTEL_PYTHON_DISTRO=ascend and OTEL_PYTHON_CONFIGURATOR=ascend for a cheaper way.",
+            f"{name(status)} hands its spans to an SDK that OTEL_CONFIG_FILE, another distribution or the program set up",
+            "Nothing. OTEL_* variables with OTEL_PYTHON_DISTRO=ascend OTEL_PYTHON_CONFIGURATOR=ascend cost less.",
         )
     elif status["mode"] == "none":
         yield Finding(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -20,12 +19,8 @@ def render(statuses: Sequence[Mapping[str, Any]]) -> Iterator[str]:
                 roles.setdefault((name, _state(said)), []).append(status["role"])
     if roles:
         yield ""
-        rows = [(name, _named(who), text) for (name, text), who in roles.items()]
+        rows = [(name, _table.counted(who), text) for (name, text), who in roles.items()]
         yield from _table.lines([_COLUMNS, *sorted(rows, key=lambda row: row[0])])
-
-
-def _named(roles: Sequence[str]) -> str:
-    return ", ".join(f"{count} {role}" if count > 1 else role for role, count in Counter(roles).items())
 
 
 def _state(said: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 
@@ -10,3 +11,8 @@ def lines(rows: Sequence[Sequence[str]]) -> Iterator[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         yield "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def counted(names: Sequence[str]) -> str:
+    """The names, each once, with its number where there are several."""
+    return ", ".join(f"{count} {name}" if count > 1 else name for name, count in Counter(names).items())

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ascend_opentelemetry.cli import _sources, _table
+from ascend_opentelemetry.cli import _meters, _sources, _table
 
 if TYPE_CHECKING:
     from ascend_opentelemetry.cli._doctor import Report
@@ -18,8 +18,8 @@ _COLUMNS = ("pid", "role", "mode", "hooks", "records", "lost", "spans", "lost", 
 def render(report: Report) -> str:
     """First the causes, then what they were found in."""
     processes = report.processes
-    found = [*_findings(report.findings), "", *_facts(report), *_processes(processes), *_sources.render(processes)]
-    return "\n".join(found) + "\n"
+    facts = [*_facts(report), *_processes(processes), *_meters.render(processes), *_sources.render(processes)]
+    return "\n".join([*_findings(report.findings), "", *facts]) + "\n"
 
 
 def _findings(findings: Sequence[Finding]) -> Iterator[str]:

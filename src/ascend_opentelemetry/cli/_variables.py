@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
+from pathlib import Path
 
 from packaging.version import InvalidVersion, Version
 
@@ -14,6 +16,7 @@ _INSTRUMENTOR = "vllm"
 _PLUGIN = "ascend_opentelemetry"
 #: The first release of opentelemetry-instrumentation whose ``sitecustomize`` reaches children started by spawn.
 _REACHES_SPAWN = Version("0.63b0")
+_CONFIG_FILE = "OTEL_CONFIG_FILE"
 
 
 def check(env: Mapping[str, str], instrumentation: str | None) -> Iterator[Finding]:
@@ -27,7 +30,10 @@ def check(env: Mapping[str, str], instrumentation: str | None) -> Iterator[Findi
         yield Finding(
             "error", "OTEL_SDK_DISABLED=true switches the SDK off: there are no spans", "Remove OTEL_SDK_DISABLED."
         )
-    yield from _check_sampler(env)
+    if env.get(_CONFIG_FILE):
+        yield from _check_config_file(env[_CONFIG_FILE])
+    else:
+        yield from _check_sampler(env)
     yield from _check_instrumentor(env)
     yield from _check_plugin(env, instrumentation)
     writer = choose(env).left_to
@@ -40,12 +46,27 @@ def check(env: Mapping[str, str], instrumentation: str | None) -> Iterator[Findi
 
 
 def wants_otlp(env: Mapping[str, str]) -> bool:
-    """Whether spans are exported by OTLP."""
+    """Whether the variables have spans exported by OTLP; where ``OTEL_CONFIG_FILE`` is set they do not decide."""
+    if env.get(_CONFIG_FILE):
+        return False
     exporter = env.get("OTEL_TRACES_EXPORTER")
     if exporter is not None:
         return "otlp" in exporter
     native = bool(env.get("SERVICE_PROF_CONFIG_PATH"))
     return not native or any(env.get(f"OTEL_EXPORTER_OTLP_{signal}ENDPOINT") for signal in ("", "TRACES_"))
+
+
+def _check_config_file(path: str) -> Iterator[Finding]:
+    if find_spec("opentelemetry.configuration") is None:
+        yield Finding(
+            "error",
+            f"{_CONFIG_FILE}={path} cannot be read: the package opentelemetry-configuration is not installed",
+            "Run pip install opentelemetry-configuration, or set OTEL_* variables in place of the file.",
+        )
+    elif Path(path).is_absolute() and not Path(path).is_file():  # others are relative to the folder of the service
+        yield Finding(
+            "error", f"{_CONFIG_FILE}={path} is no file: nothing is exported", f"Name the right file in {_CONFIG_FILE}."
+        )
 
 
 def _check_sampler(env: Mapping[str, str]) -> Iterator[Finding]:

@@ -212,7 +212,9 @@ def configure(id_generator: type[RandomIdGenerator]) -> None:
 
     from ascend_opentelemetry._runtime import runtime
     from ascend_opentelemetry.distro import _resource
+    from ascend_opentelemetry.distro._prometheus import choose_ports
 
+    choose_ports(config)
     try:
         configure_sdk(config)
     except Exception as error:  # noqa: BLE001 - exporters and plug-ins of anybody

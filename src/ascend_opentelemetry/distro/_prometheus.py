@@ -1,6 +1,7 @@
-"""A port for the Prometheus exporter of each process: a service has several, and one variable.
+"""A port for the Prometheus exporter of each process: a service has several, and one variable or file.
 
-Source: ``opentelemetry-exporter-prometheus``, which serves ``OTEL_EXPORTER_PROMETHEUS_HOST`` and ``..._PORT``.
+Source: ``opentelemetry-exporter-prometheus``, which serves ``OTEL_EXPORTER_PROMETHEUS_HOST`` and ``..._PORT``;
+``opentelemetry-configuration``, which serves what the file says.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+from typing import Any
 
 from opentelemetry.environment_variables import OTEL_METRICS_EXPORTER
 
@@ -15,6 +17,7 @@ _logger = logging.getLogger(__name__)
 
 _HOST = "OTEL_EXPORTER_PROMETHEUS_HOST"
 _PORT = "OTEL_EXPORTER_PROMETHEUS_PORT"
+_DEFAULT_HOST, _DEFAULT_PORT = "localhost", 9464
 #: Ports that are tried: more than a host has processes of a service.
 _PORTS = 256
 
@@ -27,16 +30,33 @@ def choose_port() -> None:
     names = os.environ.get(OTEL_METRICS_EXPORTER, "").split(",")
     if "prometheus" not in [name.strip() for name in names]:
         return
-    host, text = os.environ.get(_HOST, "localhost"), os.environ.get(_PORT, "9464")
-    if not text.isdigit():
-        return  # the exporter says so
-    first = int(text)
+    host, text = os.environ.get(_HOST, _DEFAULT_HOST), os.environ.get(_PORT, str(_DEFAULT_PORT))
+    if text.isdigit():  # else the exporter says so
+        os.environ[_PORT] = str(_first_free(host, int(text)))
+
+
+def choose_ports(config: Any) -> None:
+    """Have the Prometheus exporters of a configuration file serve the first free port from the one that it names.
+
+    Args:
+        config: the parsed file, which is changed.
+    """
+    provider = getattr(config, "meter_provider", None)
+    for reader in getattr(provider, "readers", None) or ():
+        exporter = getattr(getattr(getattr(reader, "pull", None), "exporter", None), "prometheus_development", None)
+        if exporter is not None:
+            first = _DEFAULT_PORT if exporter.port is None else exporter.port
+            exporter.port = _first_free(exporter.host or _DEFAULT_HOST, first)
+
+
+def _first_free(host: str, first: int) -> int:
+    """That port, taken for this process; ``first`` where none is free: the exporter says so."""
     for port in range(first, min(first + _PORTS, 65536)):
         if _take(host, port):
             if port != first:
                 _logger.info("process %d serves its metrics at http://%s:%d/metrics", os.getpid(), host, port)
-            os.environ[_PORT] = str(port)
-            return
+            return port
+    return first
 
 
 def _take(host: str, port: int) -> bool:

@@ -6,10 +6,10 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping
 
-from opentelemetry import metrics
 from opentelemetry.metrics import Asynchronous, CallbackOptions, MeterProvider, Observation
 
 from ascend_opentelemetry.host._usage import CpuUsage, memory
+from ascend_opentelemetry.recorder import meters
 from ascend_opentelemetry.semconv.attributes import CPU_MODE, SYSTEM_MEMORY_STATE
 from ascend_opentelemetry.semconv.metrics import (
     SYSTEM_CPU_UTILIZATION,
@@ -17,7 +17,6 @@ from ascend_opentelemetry.semconv.metrics import (
     SYSTEM_MEMORY_UTILIZATION,
     Metric,
 )
-from ascend_opentelemetry.version import __version__
 
 _logger = logging.getLogger(__name__)
 
@@ -30,7 +29,7 @@ class HostMetrics:
     """Instruments that measure while they are on; made once, when they are first turned on.
 
     Args:
-        provider: None: the global one, as it is then.
+        provider: None: that of the process, as it is then.
     """
 
     def __init__(self, provider: MeterProvider | None = None) -> None:
@@ -59,7 +58,7 @@ class HostMetrics:
         self._on = False
 
     def _make(self) -> None:
-        meter = metrics.get_meter(SCOPE, __version__, self._provider)
+        meter = meters.get(SCOPE, self._provider)
         self._add(meter.create_observable_gauge, SYSTEM_CPU_UTILIZATION, self._cpu_utilization)
         self._add(meter.create_observable_up_down_counter, SYSTEM_MEMORY_USAGE, self._memory_usage)
         self._add(meter.create_observable_gauge, SYSTEM_MEMORY_UTILIZATION, self._memory_utilization)

@@ -47,6 +47,16 @@ def flush(provider: Any, timeout: float) -> bool:
     return complete
 
 
+def reader_names(provider: Any) -> list[str]:
+    """Class of each reader of an SDK provider, and of the exporter that it feeds; empty for another provider."""
+    names: list[str] = []
+    for reader in _readers(provider) or ():
+        exporter = getattr(reader, "_exporter", None)
+        name = type(reader).__name__
+        names.append(name if exporter is None else f"{name}({type(exporter).__name__})")
+    return names
+
+
 def _readers(provider: Any) -> list[Any] | None:
     """Readers of an SDK provider; None of another one."""
     storages = getattr(getattr(provider, "_measurement_consumer", None), "_reader_storages", None)

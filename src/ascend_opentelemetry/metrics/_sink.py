@@ -27,6 +27,8 @@ _logger = logging.getLogger(__name__)
 SCOPE = "ascend_opentelemetry"
 #: Seconds between two looks for a provider.
 INTERVAL = 1.0
+#: Seconds at most for which values of a busy process are kept: giving them to the SDK costs much, however many they are.
+KEPT_SECONDS = 1.0
 #: Seconds at most that a flush waits for the exporters of metrics.
 FLUSH_SECONDS = 0.5
 
@@ -62,7 +64,7 @@ class MetricsSink:
         self._find = find
         self._switch = switch
         self._totals = totals
-        self._due = 0.0
+        self._due = self._settle_due = 0.0
         self._closed = False
         self._provider: MeterProvider | None = None
         self._owned = False
@@ -126,18 +128,26 @@ class MetricsSink:
             _logger.warning("%r: its records cannot be measured: %r", record_type, error)
 
     def commit(self) -> None:
-        """Hand over sums and last values; look for a provider while there is none."""
+        """Hand over values once a second; look for a provider while there is none."""
         if self._instruments is not None:
-            self._instruments.settle()
+            if time.monotonic() >= self._settle_due:
+                self._settle()
         elif not self._closed and time.monotonic() >= self._due:
             self._due = time.monotonic() + INTERVAL
             self.look()
 
+    def _settle(self) -> None:
+        if self._instruments is not None:
+            self._settle_due = time.monotonic() + KEPT_SECONDS
+            self._instruments.settle()
+
     def request_flush(self) -> None:
-        """Do nothing: readers collect when it is their time."""
+        """Hand over values: the process has nothing to do. Readers collect when it is their time."""
+        self._settle()
 
     def flush(self, timeout: float) -> bool:
         """Have periodic readers export, on a thread of its own: exporters retry for longer than we wait."""
+        self._settle()
         if self._provider is None:
             return True
         flushing = self._flushing
@@ -155,7 +165,7 @@ class MetricsSink:
     def shutdown(self, timeout: float) -> None:  # noqa: ARG002
         """Let go of the provider, which is ended by its owner."""
         if self._instruments is not None:
-            self._instruments.settle()
+            self._settle()
             self._switch(False)
         self._closed = True
         self._instruments = self._provider = None

@@ -2,7 +2,8 @@
 
 from ascend_opentelemetry.recorder._drain import Drain, Sink
 from ascend_opentelemetry.recorder._forwards import FORWARDS_KEPT, Forward, Forwards, ForwardWatcher, forwards
-from ascend_opentelemetry.recorder._metric import Measurement, Metric
+from ascend_opentelemetry.recorder._meters import meters
+from ascend_opentelemetry.recorder._metric import Measurement, Measurements, Metric
 from ascend_opentelemetry.recorder._peers import Peers
 from ascend_opentelemetry.recorder._record import (
     KIND_INTERNAL,
@@ -24,7 +25,7 @@ from ascend_opentelemetry.recorder._record import (
     SpanLink,
 )
 from ascend_opentelemetry.recorder._recorder import CAPACITY, NativeWindow, Recorder, recorder
-from ascend_opentelemetry.recorder._source import HoldingSource, Source, SourceWindow
+from ascend_opentelemetry.recorder._source import HoldingSource, MeasuringSource, Source, SourceWindow
 from ascend_opentelemetry.recorder._span import (
     SAMPLED,
     RecordSpan,
@@ -63,6 +64,8 @@ __all__ = [
     "Forwards",
     "HoldingSource",
     "Measurement",
+    "Measurements",
+    "MeasuringSource",
     "Metric",
     "NativeRow",
     "NativeWindow",
@@ -89,6 +92,7 @@ __all__ = [
     "getrandbits",
     "is_suppressed",
     "make_current",
+    "meters",
     "open_span",
     "parse_traceparent",
     "recorder",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 
@@ -36,4 +37,18 @@ class Measurement(NamedTuple):
 
     metric: Metric
     value: float
+    attributes: tuple[tuple[str, Any], ...] = ()
+
+
+class Measurements(NamedTuple):
+    """Values for a histogram, recorded at about the cost of one.
+
+    Attributes:
+        metric: of the values.
+        values: none of them negative.
+        attributes: pairs.
+    """
+
+    metric: Metric
+    values: Sequence[float]
     attributes: tuple[tuple[str, Any], ...] = ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
-from ascend_opentelemetry.recorder._metric import Measurement
+from ascend_opentelemetry.recorder._metric import Measurement, Measurements
 
 #: ``trace_id, span_id, parent_span_id (0 for a root), flags`` of a span; flags as in OTLP's ``SpanFlags``: the trace
 #: flags, and ``REMOTE`` where the parent is in another process.
@@ -84,7 +84,7 @@ class RecordType:
         span: bool = True,
         rows: Callable[[Record], Iterable[NativeRow]] | None = None,
         attributes: Callable[[Record], Iterable[tuple[str, Any]]] | None = None,
-        measure: Callable[[Record], Iterable[Measurement]] | None = None,
+        measure: Callable[[Record], Iterable[Measurement | Measurements]] | None = None,
     ) -> None:
         self.domain = domain
         self.name = name

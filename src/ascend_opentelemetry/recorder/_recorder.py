@@ -171,7 +171,10 @@ class Recorder:
     def drop(self) -> None:
         """Count a record that found the queue full."""
         if not self.dropped:
-            _logger.warning("%d records wait already: new ones are dropped until the drain has caught up", CAPACITY)
+            _logger.warning(
+                "%d records wait already: new ones are dropped and counted until those are worked off; lower "
+                "OTEL_PYTHON_VLLM_STEP_SAMPLE_RATIO, or leave symbols out of the symbols file", CAPACITY,
+            )  # fmt: skip
         self.dropped += 1
 
     def sample(

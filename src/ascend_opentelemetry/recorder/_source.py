@@ -61,6 +61,15 @@ class Source(Protocol):
 
 
 @runtime_checkable
+class MeasuringSource(Protocol):
+    """A source with observable instruments: they outlive ``shutdown``, for readers collect once more after it."""
+
+    def silence(self) -> None:
+        """Give no more values; called after ``shutdown`` in a process that goes on."""
+        ...
+
+
+@runtime_checkable
 class HoldingSource(Protocol):
     """A source that holds back for a while what it has read."""
 

@@ -404,6 +404,35 @@ SYSTEM_MEMORY_UTILIZATION: Final = Metric(
 )
 """Share of the memory of the host by state."""
 
+VLLM_INTER_TOKEN_LATENCY: Final = Metric(
+    name="vllm.inter_token_latency",
+    instrument="histogram",
+    unit="s",
+    description="Time between two outputs of a choice, as the API server gets them.",
+    boundaries=(
+        0.01,
+        0.025,
+        0.05,
+        0.075,
+        0.1,
+        0.15,
+        0.2,
+        0.3,
+        0.4,
+        0.5,
+        0.75,
+        1.0,
+        2.5,
+        5.0,
+        7.5,
+        10.0,
+        20.0,
+        40.0,
+        80.0,
+    ),
+)
+"""Time between two outputs of a choice, as the API server gets them."""
+
 VLLM_KV_CACHE_UTILIZATION: Final = Metric(
     name="vllm.kv_cache.utilization",
     instrument="gauge",

@@ -12,10 +12,13 @@ from ascend_opentelemetry.vllm import (
     _metrics,
     _operations,
     _output_processor,
+    _overrides,
     _phase_spans,
     _ranks,
+    _refusals,
     _requests,
     _scheduler,
+    _scope,
     _serving,
     _step_types,
     _steps,
@@ -45,16 +48,29 @@ class Hooked(NamedTuple):
 _engine_add = _output_processor.EngineAddRequest()
 _stop_processes = _lifecycle.StopProcesses()
 _busy_loop = _lifecycle.BusyLoop()
-_error_response = _serving.ErrorResponse()
+_error_response = _refusals.ErrorResponse()
 _model_runner = _worker.ModelRunner()
 _sample_tokens = _worker.SampleTokens()
 _schedule = _steps.Schedule()
 _update = _steps.UpdateFromOutput()
+_ray_execute = _steps.ExecuteModel()
+#: Asks for hooks of what it finds; see ``EngineInit.hook``.
+ENGINE_INIT = _overrides.EngineInit(
+    scheduler={"schedule": _schedule, "update_from_output": _update}, executor={"execute_model": _steps.ExecuteModel()}
+)
 #: Operations that generate text; of the others an engine does one, and what takes them has moved often.
 _GENERATING = ("text_completion", "chat")
 _serve = {
     operation: _serving.Serve(operation or _operations.pooling_operation) for _, _, operation in _operations.OPERATIONS
 }
+
+_HANDLERS = "vllm.entrypoints.serve.exception_handling.handlers"
+_OLDER_HANDLERS = ("vllm.entrypoints.serve.utils.server_utils", "vllm.entrypoints.openai.server_utils")
+_EXCEPTION_HANDLERS = (
+    ((f"{_HANDLERS}.exception", *_OLDER_HANDLERS), "exception_handler", _refusals.ExceptionHandler(), "0.18.0"),
+    ((f"{_HANDLERS}.validation", *_OLDER_HANDLERS), "validation_exception_handler", _refusals.ExceptionHandler(),
+     "0.16.0"),
+)  # fmt: skip
 
 #: Source of each: vLLM 0.9.1 to 0.32.0, the newest name first; docs/versions.md tells what an older version lacks.
 HOOKED = (
@@ -82,18 +98,18 @@ HOOKED = (
     Hooked("vllm.entrypoints.utils", "create_error_response", _error_response),
     Hooked("vllm.entrypoints.openai.engine.serving", "OpenAIServing.create_error_response", _error_response),
     Hooked("vllm.entrypoints.openai.serving_engine", "OpenAIServing.create_error_response", _error_response),
+    *(
+        Hooked(module, name, handler, since)
+        for modules, name, handler, since in _EXCEPTION_HANDLERS
+        for module in modules
+    ),
     Hooked("vllm.v1.metrics.loggers", "StatLoggerManager.record", _metrics.RecordStats(), "0.10.0"),
     Hooked("vllm.v1.utils", "shutdown", _stop_processes),
     Hooked("vllm.v1.engine.utils", "shutdown", _stop_processes),
     Hooked("vllm.v1.core.sched.scheduler", "Scheduler.add_request", _scheduler.AddRequest()),
     Hooked("vllm.v1.core.sched.scheduler", "Scheduler.schedule", _schedule),
     Hooked("vllm.v1.core.sched.scheduler", "Scheduler.update_from_output", _update),
-    # schedulers of vLLM-Ascend that do not call these of their base class, or not always
-    Hooked("vllm_ascend.core.recompute_scheduler", "RecomputeScheduler.schedule", _schedule),
-    Hooked("vllm_ascend.core.recompute_scheduler", "RecomputeScheduler.update_from_output", _update),
-    Hooked("vllm_ascend.core.dyntra_lb_scheduler", "DyntraLBScheduler.schedule", _schedule),
-    Hooked("vllm_ascend.core.scheduler_profiling_chunk", "ProfilingChunkScheduler.schedule", _schedule),
-    Hooked("vllm_ascend.patch.platform.patch_balance_schedule", "BalanceScheduler.schedule", _schedule),
+    Hooked("vllm.v1.core.sched.scheduler", "Scheduler.make_stats", _metrics.MakeStats()),
     Hooked("vllm.v1.core.sched.scheduler", "Scheduler._preempt_request", _scheduler.PreemptRequest(), "0.13.0"),
     Hooked("vllm.v1.core.sched.scheduler", "Scheduler._free_request", _scheduler.FreeRequest()),
     Hooked("vllm.v1.core.kv_cache_manager", "KVCacheManager.free", _kv_cache.Free()),
@@ -101,6 +117,10 @@ HOOKED = (
     Hooked("vllm.v1.executor.multiproc_executor", "MultiprocExecutor.execute_model", _steps.ExecuteModel()),
     Hooked("vllm.v1.executor.uniproc_executor", "UniProcExecutor.execute_model", _steps.ExecuteModel(), "0.11.1"),
     Hooked("vllm.v1.executor.abstract", "Executor.execute_model", _steps.ExecuteModel()),
+    # its ``execute_model`` keeps the batch for ``sample_tokens``, which then runs all of it
+    Hooked("vllm.v1.executor.ray_executor", "RayDistributedExecutor._execute_dag", _ray_execute),
+    Hooked("vllm.v1.executor.ray_distributed_executor", "RayDistributedExecutor.execute_model", _ray_execute),
+    Hooked("vllm.v1.engine.core", "EngineCore.__init__", ENGINE_INIT),
     Hooked("vllm.v1.engine.core", "EngineCoreProc._notify_idle_state_callbacks", _lifecycle.Idle(), "0.17.0"),
     Hooked("vllm.v1.engine.core", "EngineCoreProc._process_input_queue", _lifecycle.InputQueue()),
     Hooked("vllm.v1.engine.core", "EngineCoreProc.run_busy_loop", _busy_loop),
@@ -139,8 +159,8 @@ TYPES: tuple[RecordType, ...] = (
     _phase_spans.DECODE,
     _step_types.STEP_TYPE,
     _step_types.UPDATE_TYPE,
-    _serving.ROOT_TYPE,
-    _serving.CHILD_TYPE,
+    _scope.ROOT_TYPE,
+    _scope.CHILD_TYPE,
     _worker.SAMPLE_TYPE,
     *_metrics.TYPES,
     *(_worker.TAG_TYPES[tag] for tag in _worker.TAGS),
@@ -149,4 +169,4 @@ TYPES: tuple[RecordType, ...] = (
 #: Rows of the native ``Meta`` table before anything is known.
 META = {_ranks.DP_RANK: _ranks.UNKNOWN_RANK}
 
-__all__ = ["HOOKED", "META", "NATIVE_TYPES", "TYPES", "Hooked"]
+__all__ = ["ENGINE_INIT", "HOOKED", "META", "NATIVE_TYPES", "TYPES", "Hooked"]

@@ -9,6 +9,17 @@ from ascend_opentelemetry.semconv import attributes as keys
 _REFUSALS = frozenset({"ValueError", "TypeError", "LookupError", "ValidationException", "VLLMClientError"})
 #: Refusals that name a model, which is no secret.
 _NAMING = "VLLMNotFoundError"
+#: Kinds of errors -> HTTP status that vLLM answers with, as ``create_error_response`` has it; others are 500.
+_STATUSES = {
+    "VLLMNotFoundError": 404,
+    "VLLMUnprocessableEntityError": 422,
+    "VLLMClientError": 400,
+    "ValueError": 400,
+    "TypeError": 400,
+    "OverflowError": 400,
+    "TemplateError": 400,
+    "NotImplementedError": 501,
+}
 
 
 def shows_request(error: BaseException | None) -> bool:
@@ -32,3 +43,12 @@ def failure_texts(error: BaseException) -> tuple[str, tuple[tuple[str, str], ...
     if shows_request(error):
         return name, ((keys.EXCEPTION_TYPE, details[keys.EXCEPTION_TYPE]),)
     return str(error) or name, tuple(details.items())
+
+
+def status_of(error: BaseException) -> int:
+    """HTTP status of the answer to a request for which this was raised; some errors of vLLM and FastAPI name it."""
+    for field in ("http_status", "status_code"):
+        named = getattr(error, field, None)
+        if isinstance(named, int):
+            return int(named)
+    return next((_STATUSES[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in _STATUSES), 500)

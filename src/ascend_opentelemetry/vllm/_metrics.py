@@ -12,7 +12,7 @@ from threading import get_ident
 from time import time_ns
 from typing import Any
 
-from ascend_opentelemetry.recorder import Measurement, Record, RecordType, SpanIds, recorder
+from ascend_opentelemetry.recorder import Measurement, Measurements, Record, RecordType, SpanIds, recorder
 from ascend_opentelemetry.semconv import attributes as keys
 from ascend_opentelemetry.semconv import metrics
 from ascend_opentelemetry.vllm._ranks import ranks
@@ -27,6 +27,8 @@ _REQUEST_KEYS = (
     keys.GEN_AI_PROVIDER_NAME,
     keys.GEN_AI_REQUEST_MODEL,
     keys.GEN_AI_RESPONSE_MODEL,
+    keys.SERVER_ADDRESS,
+    keys.SERVER_PORT,
 )
 
 #: Models that the engine has run requests for: whoever asks for others must not make up time series without end.
@@ -70,8 +72,10 @@ def _choice_measurements(record: Record) -> Iterator[Measurement]:
     yield Measurement(metrics.VLLM_REQUEST_QUEUE_DURATION, scheduled - queued, attributes)
     if not first_token:
         return
-    decode = last_token - first_token
     yield Measurement(metrics.VLLM_REQUEST_PREFILL_DURATION, first_token - scheduled, attributes)
+    if not tokens:  # of a pooling request
+        return
+    decode = last_token - first_token
     yield Measurement(metrics.VLLM_REQUEST_DECODE_DURATION, decode, attributes)
     if tokens > 1:
         yield Measurement(metrics.GEN_AI_SERVER_TIME_PER_OUTPUT_TOKEN, decode / (tokens - 1), attributes)
@@ -84,29 +88,33 @@ def _step_measurements(record: Record) -> Iterator[Measurement]:
     yield Measurement(metrics.VLLM_STEP_TOKENS, tokens, engine)
 
 
-def _stats_measurements(record: Record) -> Iterator[Measurement]:
-    index, scheduler, iteration = record[5]
+def _scheduler_measurements(record: Record) -> Iterator[Measurement]:
+    running, waiting, usage, queried, hit = record[5]
+    engine = ((keys.VLLM_DATA_PARALLEL_RANK, ranks.data_parallel or 0),)
+    yield Measurement(metrics.VLLM_REQUEST_RUNNING, running, engine)
+    yield Measurement(metrics.VLLM_REQUEST_WAITING, waiting, engine)
+    yield Measurement(metrics.VLLM_KV_CACHE_UTILIZATION, usage, engine)
+    yield Measurement(metrics.VLLM_PREFIX_CACHE_QUERIED, queried, engine)
+    yield Measurement(metrics.VLLM_PREFIX_CACHE_HIT, hit, engine)
+
+
+def _stats_measurements(record: Record) -> Iterator[Measurement | Measurements]:
+    index, preempted, prompt_tokens, generated, intervals = record[5]
     engine = ((keys.VLLM_DATA_PARALLEL_RANK, index),)
-    if scheduler is not None:
-        running, waiting, usage, queried, hit = scheduler
-        yield Measurement(metrics.VLLM_REQUEST_RUNNING, running, engine)
-        yield Measurement(metrics.VLLM_REQUEST_WAITING, waiting, engine)
-        yield Measurement(metrics.VLLM_KV_CACHE_UTILIZATION, usage, engine)
-        yield Measurement(metrics.VLLM_PREFIX_CACHE_QUERIED, queried, engine)
-        yield Measurement(metrics.VLLM_PREFIX_CACHE_HIT, hit, engine)
-    if iteration is not None:
-        preempted, prompt_tokens, generated = iteration
-        yield Measurement(metrics.VLLM_REQUEST_PREEMPTED, preempted, engine)
-        yield Measurement(metrics.VLLM_TOKEN_INPUT, prompt_tokens, engine)
-        yield Measurement(metrics.VLLM_TOKEN_OUTPUT, generated, engine)
+    if intervals:
+        yield Measurements(metrics.VLLM_INTER_TOKEN_LATENCY, intervals, engine)
+    yield Measurement(metrics.VLLM_REQUEST_PREEMPTED, preempted, engine)
+    yield Measurement(metrics.VLLM_TOKEN_INPUT, prompt_tokens, engine)
+    yield Measurement(metrics.VLLM_TOKEN_OUTPUT, generated, engine)
 
 
 REQUEST_METRICS = RecordType(_METRICS, "request", native=False, traces=False, measure=_request_measurements)
 CHOICE_METRICS = RecordType(_METRICS, "choice", native=False, traces=False, measure=_choice_measurements)
 STEP_METRICS = RecordType(_METRICS, "step", native=False, traces=False, measure=_step_measurements)
+SCHEDULER_METRICS = RecordType(_METRICS, "scheduler", native=False, traces=False, measure=_scheduler_measurements)
 STATS_METRICS = RecordType(_METRICS, "stats", native=False, traces=False, measure=_stats_measurements)
 
-TYPES = (REQUEST_METRICS, CHOICE_METRICS, STEP_METRICS, STATS_METRICS)
+TYPES = (REQUEST_METRICS, CHOICE_METRICS, STEP_METRICS, SCHEDULER_METRICS, STATS_METRICS)
 
 
 def request_ended(
@@ -154,6 +162,28 @@ def _shared(attributes: Mapping[str, Any]) -> Pairs:
     return tuple([(key, attributes[key]) for key in _REQUEST_KEYS if key in attributes])
 
 
+class MakeStats:
+    """``Scheduler.make_stats(...) -> SchedulerStats | None``: once a step, in EngineCore.
+
+    There, because of several API servers each is handed the statistics of some steps only: their gauges would contradict
+    each other. Source: vLLM 0.9.1 to 0.32.
+    """
+
+    switch = SCHEDULER_METRICS
+
+    def enter(self, args: Any, kwargs: Any) -> None: ...
+
+    def exit(self, state: None, args: Any, kwargs: Any, result: Any, error: Any) -> None:  # noqa: ARG002
+        if result is None:  # with ``--disable-log-stats``
+            return
+        cache = result.prefix_cache_stats
+        waiting = result.num_waiting_reqs + getattr(result, "num_skipped_waiting_reqs", 0)
+        usage = result.kv_cache_usage if hasattr(result, "kv_cache_usage") else result.gpu_cache_usage
+        now = time_ns()
+        values = result.num_running_reqs, waiting, usage, cache.queries, cache.hits
+        recorder.emit((SCHEDULER_METRICS, now, now, get_ident(), None, values, None))
+
+
 class RecordStats:
     """``StatLoggerManager.record(scheduler_stats=, iteration_stats=, ..., engine_idx=)``: once a step, in the API server.
 
@@ -163,19 +193,14 @@ class RecordStats:
     switch = STATS_METRICS
 
     def enter(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        given = dict(zip(("self", "scheduler_stats", "iteration_stats"), args, strict=False)) | dict(kwargs)
-        scheduler, iteration = given["scheduler_stats"], given["iteration_stats"]
-        if scheduler is not None:
-            cache = scheduler.prefix_cache_stats
-            waiting = scheduler.num_waiting_reqs + getattr(scheduler, "num_skipped_waiting_reqs", 0)
-            usage = scheduler.kv_cache_usage
-            scheduler = (scheduler.num_running_reqs, waiting, usage, cache.queries, cache.hits)
-        if iteration is not None:
-            iteration = (iteration.num_preempted_reqs, iteration.num_prompt_tokens, iteration.num_generation_tokens)
-        if scheduler is None and iteration is None:
+        iteration = args[2] if len(args) > 2 else kwargs["iteration_stats"]
+        if iteration is None:
             return
+        # a list that is made anew in each step
+        intervals = getattr(iteration, "inter_token_latencies_iter", ())
+        tokens = iteration.num_prompt_tokens, iteration.num_generation_tokens
         now = time_ns()
-        values = given.get("engine_idx") or 0, scheduler, iteration
+        values = kwargs.get("engine_idx") or 0, iteration.num_preempted_reqs, *tokens, intervals
         recorder.emit((STATS_METRICS, now, now, get_ident(), None, values, None))
 
     def exit(self, state: None, args: Any, kwargs: Any, result: Any, error: Any) -> None: ...

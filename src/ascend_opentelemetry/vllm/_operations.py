@@ -27,6 +27,26 @@ def pooling_operation(serving: Any, request: Any) -> str:
     return next((_POOLING_OPERATIONS[name] for name in names if name in _POOLING_OPERATIONS), "pooling")
 
 
+#: End of a path of the HTTP interface -> operation; the first that fits.
+_PATHS = {
+    "/chat/completions": "chat",
+    "/v1/completions": "text_completion",
+    "/v1/responses": "chat",
+    "/v1/messages": "chat",
+    "/v1/embeddings": "embeddings",
+    "/v2/embed": "embeddings",
+    "/score": "score",
+    "/rerank": "rerank",
+    "/classify": "classify",
+    "/pooling": "pooling",
+}
+
+
+def operation_of_path(path: str) -> str | None:
+    """Operation that is asked for by a path; None for one that asks nothing of the model, or is not known."""
+    return next((operation for end, operation in _PATHS.items() if path.endswith(end)), None)
+
+
 #: ``module, qualname, operation`` (None: ask ``pooling_operation``) of ``function(self, request, raw_request)``.
 OPERATIONS: tuple[tuple[str, str, str | None], ...] = (
     (f"{_SERVING}.completion.serving", "OpenAIServingCompletion.create_completion", "text_completion"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar, Token
 from threading import get_ident
@@ -116,7 +117,11 @@ class AbortRequests:
     def enter(self, args: Any, kwargs: Any) -> None: ...
 
     def exit(self, state: None, args: Any, kwargs: Any, result: Any, error: Any) -> None:  # noqa: ARG002
-        tracker.abort(result or ())
+        handled = sys.exc_info()[1]
+        if _call.get() is not None and isinstance(handled, Exception):
+            tracker.fail(handled, result or ())  # one of several choices could not be added: vLLM gives up the others
+        else:
+            tracker.abort(result or ())
 
 
 class PropagateError:

@@ -27,7 +27,7 @@ from ascend_opentelemetry.vllm._metrics import CHOICE_METRICS, REQUEST_METRICS, 
 from ascend_opentelemetry.vllm._request_attributes import MAX_TEXT, pooling_attributes, sampling_attributes
 from ascend_opentelemetry.vllm._request_trace import Child, RequestTrace, end_attributes
 from ascend_opentelemetry.vllm._rows import ENGINE, encode, event_row
-from ascend_opentelemetry.vllm._serving import current_scope, request_context, request_type
+from ascend_opentelemetry.vllm._scope import current_scope, request_context, request_type
 
 
 def _rid_rows(record: Record) -> Iterable[NativeRow]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 from ascend_opentelemetry.recorder import NativeRow, Record, RecordType
 from ascend_opentelemetry.semconv import attributes as keys
 from ascend_opentelemetry.semconv import spans as span_names
 from ascend_opentelemetry.vllm._ranks import ranks
-from ascend_opentelemetry.vllm._rows import EXECUTE, KV_CACHE, SCHEDULE, event_row, kv_values, queue_row, span_row
+from ascend_opentelemetry.vllm._rows import EXECUTE, KV_CACHE, SCHEDULE, encode, kv_values, queue_row
 from ascend_opentelemetry.vllm._step import Expander, Step
+from ascend_opentelemetry.vllm._step_ids import id_list
 
 expander = Expander()
 
@@ -28,14 +30,21 @@ def _schedule_rows(record: Record) -> Iterable[NativeRow]:
     for name, ids in (("Preempt", step.preempted), ("Resume", step.resumed)):
         if ids:
             yield queue_row(start, name, ids, "WAITING", step.waiting)
-    rid_json = expander.expand(step)
-    yield span_row(start, end, record[0].name, record[0].domain, rid_json, {"batch_type": step.batch_type})
+    args = f'{{"type": 2, "rid": {expander.expand(step)}, "batch_type": "{step.batch_type}"}}'
+    yield start, end - start, record[0].name, record[0].domain, args
 
 
 def _kv_rows(record: Record) -> Iterable[NativeRow]:
     step: Step = record[5]
-    values = {"rid": list(step.scheduled), **kv_values(step.total, step.free, step.allocated)}
-    yield event_row(record[1], record[0].name, record[0].domain, values)
+    blocks = _block_counts(step.total, step.free, step.allocated)
+    args = f'{{"rid": {id_list(step.scheduled)}, {blocks}, "type": 0}}'
+    yield record[1], 0, record[0].name, record[0].domain, args
+
+
+@lru_cache(64)
+def _block_counts(total: int, free: int, allocated: int) -> str:
+    """JSON of the block counts, without braces; few steps change them."""
+    return encode(kv_values(total, free, allocated))[1:-1]
 
 
 def _execute_rows(record: Record) -> Iterable[NativeRow]:
@@ -43,8 +52,8 @@ def _execute_rows(record: Record) -> Iterable[NativeRow]:
     if not step.in_window:
         return  # its schedule row is missing: the analyzer ties the two together
     rid_json = expander.expand(step)
-    rest = {"batch_type": step.batch_type, "batch_size": step.tokens}
-    yield span_row(record[1], record[2], record[0].name, record[0].domain, rid_json, rest)
+    args = f'{{"type": 2, "rid": {rid_json}, "batch_type": "{step.batch_type}", "batch_size": {step.tokens}}}'
+    yield record[1], record[2] - record[1], record[0].name, record[0].domain, args
 
 
 def _step_attributes(record: Record) -> Iterable[tuple[str, Any]]:

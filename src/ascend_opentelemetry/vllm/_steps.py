@@ -41,6 +41,22 @@ def attach_step(span: RecordSpan) -> Token[Context] | None:
     return make_current(span) if span.flags or (recorder.timers and recorder.traces_on) else None
 
 
+def open_below(step: SpanIds | None) -> RecordSpan | None:
+    """Start a span below a step's and make it current; detach its ``token``.
+
+    Args:
+        step: ids of a step; None for one that is not traced.
+
+    Returns:
+        None where nothing below the span could ask for it: without it only timers of the symbols file become roots.
+    """
+    if step is None and not (recorder.timers and recorder.traces_on):
+        return None
+    span = child(step)
+    span.token = make_current(span)
+    return span
+
+
 class Schedule:
     """``Scheduler.schedule() -> SchedulerOutput``: the start of a step. One that calls its base class's is one step."""
 
@@ -56,14 +72,12 @@ class Schedule:
         snapshot = tracker.snapshot(args[0]) if in_window else None
         before = args[0].kv_cache_manager.block_pool.get_num_free_blocks()
         running = preemptible(args[0])
-        span = token = None
-        selected = False
-        if recorder.traces_on:
-            selected = recorder.sample_step()
-            span = child(self._sampled_root() if selected else None)
-            token = attach_step(span)  # last: a hook that fails here is not asked to detach
+        traced = recorder.traces_on
+        selected = traced and recorder.sample_step()
+        root = self._sampled_root() if selected else None
+        span = open_below(root)  # last: a hook that fails here is not asked to detach
         self._inside = True
-        return time_ns(), monotonic_ns(), span, token, selected, in_window, snapshot, before, running
+        return time_ns(), monotonic_ns(), traced, selected, root, span, in_window, snapshot, before, running
 
     @staticmethod
     def _sampled_root() -> SpanIds | None:
@@ -76,9 +90,9 @@ class Schedule:
         if state is None:
             return
         self._inside = False
-        start, mono, span, token, selected, in_window, snapshot, before, running = state
-        if token is not None:
-            detach(token)
+        start, mono, traced, selected, root, span, in_window, snapshot, before, running = state
+        if span is not None:
+            detach(span.token)
         if running:
             tracker.preempt_gone(running, args[0])
         if error is not None or not result.total_num_scheduled_tokens:
@@ -89,7 +103,7 @@ class Schedule:
             return
         scheduler = args[0]
         end = start + monotonic_ns() - mono
-        step = Step(start, mono, None, result)
+        step = Step(start, mono, root, result)
         step.in_window, step.snapshot = in_window, snapshot
         step.preempted, tracker.preempted = tracker.preempted, []
         if tracker.finished:
@@ -98,22 +112,25 @@ class Schedule:
         pool = scheduler.kv_cache_manager.block_pool
         step.total, step.free = pool.num_gpu_blocks - 1, pool.get_num_free_blocks()
         step.allocated = before - step.free
-        if span is not None:
-            self._trace(step, span, result, selected)
+        if traced:
+            self._trace(step, result, selected)
         self._keep(step)
+        thread = get_ident()
         if STEP_METRICS.on:
             values = len(step.scheduled), step.tokens
-            recorder.emit((STEP_METRICS, start, end, get_ident(), step.ids, values, None))
+            recorder.emit((STEP_METRICS, start, end, thread, step.ids, values, None))
         if KV_STATUS_TYPE.native_on:
-            recorder.emit((KV_STATUS_TYPE, end, end, get_ident(), None, step, None))
+            recorder.emit((KV_STATUS_TYPE, end, end, thread, None, step, None))
         if SCHEDULE_TYPE.native_on or step.ids is not None:
             ids = extra = None
-            if span is not None and step.ids is not None:
-                ids, extra = (step.ids[0], span.span_id, step.ids[1], SAMPLED), span.extra()
-            recorder.emit((SCHEDULE_TYPE, start, end, get_ident(), ids, step, extra))
+            if root is not None and span is not None:
+                ids, extra = span.ids, span.extra()
+            elif step.ids is not None:
+                ids = step.ids[0], getrandbits(64), step.ids[1], SAMPLED
+            recorder.emit((SCHEDULE_TYPE, start, end, thread, ids, step, extra))
 
-    def _trace(self, step: Step, span: RecordSpan, output: Any, selected: bool) -> None:
-        """Fix the step's ids, carry them to the workers, link the requests of the batch.
+    def _trace(self, step: Step, output: Any, selected: bool) -> None:
+        """Decide on a step that is not sampled yet, carry the ids to the workers, link the requests of the batch.
 
         A step that the ratio ``selected`` has been before the sampler, which is not asked twice.
         """
@@ -127,12 +144,8 @@ class Schedule:
                 phases.resumed(request_id, computed.get(request_id, 0))
         if phases.prefilling:
             phases.chunks(step.scheduled, step.mono)
-        if span.flags:
-            step.ids = (span.trace_id, span.parent_id, 0, SAMPLED)
-        elif first_prefill and not selected:
+        if first_prefill and not selected:
             step.ids = self._sampled_root()
-            if step.ids is not None:
-                span.span_id = getrandbits(64)
         if step.ids is None:
             return
         setattr(output, STEP_ATTRIBUTE, step.ids)
@@ -161,15 +174,16 @@ class ExecuteModel:
         if step is None or step.executing is not None:
             return None
         mono = monotonic_ns()
-        step.executing = (step.start + mono - step.mono, mono, child(step.ids))
-        return step, attach_step(step.executing[2])
+        span = open_below(step.ids)
+        step.executing = step.start + mono - step.mono, mono, span
+        return step, span
 
     def exit(self, state: Any, args: Any, kwargs: Any, result: Any, error: Any) -> None:  # noqa: ARG002
         if state is None:
             return
-        step, token = state
-        if token is not None:
-            detach(token)
+        step, span = state
+        if span is not None:
+            detach(span.token)
         if error is None and hasattr(result, "add_done_callback") and not result.done():
             result.add_done_callback(lambda done: end_execution(step, None if done.cancelled() else done.exception()))
         else:
@@ -184,11 +198,12 @@ def end_execution(step: Step, error: BaseException | None = None) -> None:
         return
     start, mono, span = executing
     if EXECUTE_TYPE.native_on or step.ids is not None:
-        if error is not None:
-            span.failed(error)
-        ids = None if step.ids is None else span.ids
         end = start + monotonic_ns() - mono
-        extra = span.extra() if ids is not None else None
+        ids = extra = None
+        if step.ids is not None:
+            if error is not None:
+                span.failed(error)
+            ids, extra = span.ids, span.extra()
         recorder.emit((EXECUTE_TYPE, start, end, get_ident(), ids, step, extra))
 
 
@@ -207,18 +222,17 @@ class UpdateFromOutput:
             # before the call, in which requests end
             results = args[2] if len(args) > 2 else kwargs["model_runner_output"]
             count_drafts(step, tracker.phases, scheduler, results, getattr(output, "num_invalid_spec_tokens", None))
-        span = child(step.ids)
-        return step, span, attach_step(span), monotonic_ns()
+        return step, open_below(step.ids), monotonic_ns()
 
     def exit(self, state: Any, args: Any, kwargs: Any, result: Any, error: Any) -> None:  # noqa: ARG002
         if state is None:
             return
-        step, span, token, mono = state
-        if token is not None:
-            detach(token)
+        step, span, mono = state
+        if span is not None:
+            detach(span.token)
         if not recorder.traces_on:
             return
-        if step.ids is not None:
+        if span is not None and step.ids is not None:
             now, thread = monotonic_ns(), get_ident()
             if error is not None:
                 span.failed(error)

@@ -190,7 +190,7 @@ def test_values_are_read_as_the_field_wants_them(argument, value, file) -> None:
     ("argument", "message"),
     [
         ("enable=2", "enable: '2' is neither 0 nor 1; accepted: 0, 1"),
-        ("enable=true", "enable: 'true' is not an integer; accepted: 0, 1"),
+        ("enable=true", "enable: 'true' is neither 0 nor 1; accepted: 0, 1"),
         ("timelimit=7201", "timelimit: '7201' is higher than 7200; accepted: integer 0 to 7200, in seconds"),
         ("timelimit=1.5", "timelimit: '1.5' is not an integer; accepted: integer 0 to 7200, in seconds"),
         (

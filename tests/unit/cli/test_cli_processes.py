@@ -93,7 +93,15 @@ def test_processes_of_other_parents_are_not_compared() -> None:
     [
         ("own", []),
         ("native", []),
-        ("bridge", [("note", "EngineCore (2) hands its spans to an SDK that others have set up")]),
+        (
+            "bridge",
+            [
+                (
+                    "note",
+                    "EngineCore (2) hands its spans to an SDK that OTEL_CONFIG_FILE, another distribution or the program set up",
+                )
+            ],
+        ),
         (
             "none",
             [

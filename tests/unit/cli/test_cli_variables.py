@@ -111,10 +111,41 @@ def test_an_instrumentation_that_is_new_or_unknown(version) -> None:
         ({"SERVICE_PROF_CONFIG_PATH": "/x", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://a"}, True),
         ({"SERVICE_PROF_CONFIG_PATH": "/x", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://a"}, True),
         ({"SERVICE_PROF_CONFIG_PATH": "/x", "OTEL_EXPORTER_OTLP_ENDPOINT": ""}, False),
+        ({"OTEL_CONFIG_FILE": "/x", "OTEL_TRACES_EXPORTER": "otlp"}, False),
+        ({"OTEL_CONFIG_FILE": ""}, True),
     ],
 )
 def test_whether_spans_are_exported(env, wanted) -> None:
     assert wants_otlp(env) is wanted
+
+
+def test_with_a_config_file_the_sampler_of_the_variables_does_not_count(monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr(_variables, "find_spec", lambda name: name)
+    file = tmp_path / "otel.yaml"
+    file.touch()
+    assert check_all(OTEL_CONFIG_FILE=str(file), OTEL_TRACES_SAMPLER="always_off") == []
+    assert check_all(OTEL_CONFIG_FILE="otel.yaml") == []  # relative to a folder that is not known here
+
+
+def test_a_config_file_that_is_not_there(monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr(_variables, "find_spec", lambda name: name)
+    assert check_all(OTEL_CONFIG_FILE=f"{tmp_path}/otel.yaml") == [
+        (
+            "error",
+            f"OTEL_CONFIG_FILE={tmp_path}/otel.yaml is no file: nothing is exported",
+            "Name the right file in OTEL_CONFIG_FILE.",
+        )
+    ]
+
+
+def test_a_config_file_without_the_package_that_reads_it(monkeypatch) -> None:
+    monkeypatch.setattr(_variables, "find_spec", {"opentelemetry.configuration": None}.__getitem__)
+    assert causes(OTEL_CONFIG_FILE="/x.yaml") == [
+        (
+            "error",
+            "OTEL_CONFIG_FILE=/x.yaml cannot be read: the package opentelemetry-configuration is not installed",
+        )
+    ]
 
 
 def test_who_writes_native_files_in_our_place(monkeypatch) -> None:

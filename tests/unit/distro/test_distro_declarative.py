@@ -229,5 +229,8 @@ def test_the_example_of_the_page_says_what_it_means(monkeypatch, tmp_path: Path,
         "OTEL_PYTHON_VLLM_BAGGAGE_KEYS": "tenant",
     }
     assert caplog.messages == []
-    for variable, key in (line.split(" | ")[:2] for line in page.splitlines() if line.startswith("| `")):
-        assert _declarative._KEYS[key.strip("`")].variable == variable.strip("| `")
+    table = page.partition("| variable | key in a file |")[2].partition("\n\n")[0]
+    rows = [line.split(" | ")[:2] for line in table.splitlines() if line.startswith("| `")]
+    assert {key.strip("`"): variable.strip("| `") for variable, key in rows} == {
+        key: known.variable for key, known in _declarative._KEYS.items()
+    }

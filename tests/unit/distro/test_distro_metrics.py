@@ -19,14 +19,19 @@ from opentelemetry.sdk.metrics.export import (
     MetricExportResult,
     PeriodicExportingMetricReader,
 )
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from ascend_opentelemetry import VLLMInstrumentor, _instrumentor
+from ascend_opentelemetry import VLLMInstrumentor, _instrumentor, _runtime
 from ascend_opentelemetry._measuring import Measuring
 from ascend_opentelemetry._runtime import Runtime
-from ascend_opentelemetry.recorder import Recorder
+from ascend_opentelemetry.recorder import Recorder, meters
+from ascend_opentelemetry.version import __version__
 from ascend_opentelemetry.vllm._metrics import REQUEST_METRICS, request_ended
 from devtools.otlp_receiver import OtlpReceiver
 from devtools.server import free_port
+from tests.support.npu_stand_in import build_dcmi
 from tests.support.otlp_metrics import last_values
 
 
@@ -111,6 +116,42 @@ def test_a_provider_that_is_given_wins_over_the_global_one(
     instrumentor.instrument(meter_provider=api.NoOpMeterProvider())
     assert not global_recorder.metrics_on
     other.shutdown()
+    provider.shutdown()
+
+
+class OwnSource:
+    """A source that has an instrument of its own from the start."""
+
+    name = "measuring"
+
+    def start(self, *, leader: bool) -> None:
+        meters.get("scope").create_counter("own").add(1)
+
+    def open(self, window: Any) -> None: ...
+    def close(self) -> None: ...
+    def shutdown(self, timeout: float) -> None: ...
+    def after_fork(self) -> None: ...
+    def describe(self) -> dict[str, object]:
+        return {}
+
+
+@pytest.mark.parametrize("bridged", [False, True])
+def test_a_provider_that_is_given_is_that_of_the_sources_too(
+    instrumentor: VLLMInstrumentor, monkeypatch: pytest.MonkeyPatch, bridged: bool
+) -> None:
+    monkeypatch.setattr(_runtime, "_make_sources", lambda: [OwnSource()])
+    provider, reader = make()
+    traces = TracerProvider() if bridged else None
+    if traces is not None:
+        traces.add_span_processor(SimpleSpanProcessor(InMemorySpanExporter()))
+    instrumentor.instrument(meter_provider=provider, tracer_provider=traces)
+    data: Any = reader.get_metrics_data()
+    scopes = {scope.scope.name: scope for scope in data.resource_metrics[0].scope_metrics}
+    assert [metric.name for metric in scopes["scope"].metrics] == ["own"]
+    assert scopes["scope"].scope.version == __version__
+    instrumentor.uninstrument()
+    instrumentor.instrument()
+    assert meters.provider is None
     provider.shutdown()
 
 
@@ -226,11 +267,12 @@ print(time.time(), flush=True)
 """
 
 
-def run(endpoint: str, *args: str) -> float:
+def run(endpoint: str, *args: str, **variables: str) -> float:
     """Seconds that the program takes to end."""
     env = {
         "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "OTEL_TRACES_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none",
         "OTEL_METRIC_EXPORT_INTERVAL": "600000", "PYTHONPATH": ":".join(sys.path),
+        **variables,
     }  # fmt: skip
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, *args], env=env, capture_output=True, text=True, timeout=60, check=True
@@ -240,9 +282,10 @@ def run(endpoint: str, *args: str) -> float:
 
 def test_the_last_values_are_exported_at_the_end_of_the_process(tmp_path: Path) -> None:
     with OtlpReceiver(tmp_path / "x.jsonl") as receiver:
-        run(str(receiver.grpc_endpoint))
+        run(str(receiver.grpc_endpoint), OTEL_PYTHON_VLLM_DCMI_LIBRARY=str(build_dcmi("v1", tmp_path)))
     found = {one.name: one for one in last_values(receiver.requests("metrics"))}
     assert found["gen_ai.server.request.duration"].count == 3
+    assert found["hw.temperature"].attributes["hw.type"] == "gpu"  # what is read when it is asked for
     assert found["gen_ai.server.request.duration"].resource["telemetry.distro.name"] == "ascend-opentelemetry"
 
 

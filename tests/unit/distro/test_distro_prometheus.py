@@ -21,7 +21,7 @@ import multiprocessing, os, urllib.request
 
 def serve(ready, go):
     from ascend_opentelemetry import VLLMInstrumentor
-    from ascend_opentelemetry.distro import AscendConfigurator, AscendDistro
+    from ascend_opentelemetry.distro import AscendConfigurator, AscendDistro, _prometheus
     from ascend_opentelemetry.recorder import recorder
     from ascend_opentelemetry.vllm._metrics import request_ended
     AscendDistro().configure()
@@ -29,7 +29,8 @@ def serve(ready, go):
     VLLMInstrumentor().instrument()
     request_ended(0, 1, None, {"gen_ai.operation.name": multiprocessing.current_process().name})
     assert recorder.flush(5)
-    ready.put(os.environ["OTEL_EXPORTER_PROMETHEUS_PORT"])
+    (port,) = [name.getsockname().decode().rpartition("-")[2] for name in _prometheus._taken]
+    ready.put(port)
     go.wait()
 
 if __name__ == "__main__":
@@ -50,14 +51,31 @@ if __name__ == "__main__":
 """
 
 
-def test_each_process_of_a_service_is_scraped_at_a_port_of_its_own(tmp_path: Path) -> None:
+FILE = """
+file_format: "1.0"
+meter_provider:
+  readers:
+    - pull:
+        exporter:
+          prometheus/development: {host: 127.0.0.1, port: PORT}
+"""
+
+
+@pytest.mark.parametrize("by_file", [False, True])
+def test_each_process_of_a_service_is_scraped_at_a_port_of_its_own(tmp_path: Path, by_file: bool) -> None:
     pytest.importorskip("opentelemetry.exporter.prometheus")
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
     env = {name: os.environ[name] for name in ("PATH", "HOME", "PYTHONPATH") if name in os.environ}
     first = free_port()
-    env |= {"OTEL_METRICS_EXPORTER": "prometheus", "OTEL_TRACES_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none",
-            PORT: str(first)}  # fmt: skip
+    if by_file:
+        pytest.importorskip("opentelemetry.configuration")
+        file = tmp_path / "otel.yaml"
+        file.write_text(FILE.replace("PORT", str(first)))
+        env["OTEL_CONFIG_FILE"] = str(file)
+    else:
+        env |= {"OTEL_METRICS_EXPORTER": "prometheus", "OTEL_TRACES_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none",
+                PORT: str(first)}  # fmt: skip
     done = subprocess.run(
         [sys.executable, str(program)], env=env, capture_output=True, text=True, timeout=120, check=False
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,8 +19,8 @@ from opentelemetry.sdk.metrics.export import (
 )
 from opentelemetry.sdk.metrics.view import ExplicitBucketHistogramAggregation, View
 
-from ascend_opentelemetry.metrics import MetricsSink, Totals, is_read
-from ascend_opentelemetry.recorder import Measurement, RecordType
+from ascend_opentelemetry.metrics import MetricsSink, Totals, _sink, is_read
+from ascend_opentelemetry.recorder import Measurement, Measurements, RecordType
 from ascend_opentelemetry.semconv.metrics import Metric
 from tests.unit.metrics.conftest import ATTRIBUTES, FILLED, LOST, MEASURED, TAKEN, WAITED, Measuring, measured
 
@@ -46,16 +47,80 @@ def test_values_go_to_instruments_of_their_kind(measuring: Measuring) -> None:
 def test_a_value_of_a_sampled_record_has_an_exemplar(measuring: Measuring) -> None:
     measuring.sink.write([measured((WAITED, 0.5), ids=(0xA, 0xB, 0, 1)), measured((WAITED, 1.5), ids=(0xC, 0xD, 0, 0))])
     measuring.sink.write([measured((WAITED, 3))])
+    measuring.sink.commit()
     point = measuring.metrics()["test.waited"].data.data_points[0]
     assert point.count == 3
     assert [(one.trace_id, one.span_id, one.value) for one in point.exemplars] == [(0xA, 0xB, 0.5)]
 
 
-def test_counters_and_gauges_are_handed_over_once_a_round(measuring: Measuring) -> None:
-    measuring.sink.write([measured((TAKEN, 1), (FILLED, 1))])
+def test_a_busy_process_hands_values_over_once_a_second_and_an_idle_one_at_once(
+    measuring: Measuring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def taken(hand_over: Callable[[], object]) -> float:
+        measuring.sink.write([measured((TAKEN, 1))])
+        hand_over()
+        return measuring.metrics()["test.taken"].data.data_points[0].value
+
+    monkeypatch.setattr(_sink, "KEPT_SECONDS", 1000.0)
+    assert [taken(measuring.sink.commit) for _ in range(3)] == [1, 1, 1]
+    assert taken(measuring.sink.request_flush) == 4
+    assert taken(measuring.sink.commit) == 4
+    assert taken(lambda: measuring.sink.flush(1)) == 6
+    monkeypatch.setattr(_sink, "KEPT_SECONDS", 0.0)
+    assert taken(measuring.sink.request_flush) == 7
+    assert [taken(measuring.sink.commit) for _ in range(2)] == [8, 9]
+
+
+def test_values_wait_to_be_handed_over_and_those_with_an_exemplar_do_not(measuring: Measuring) -> None:
+    measuring.sink.write([measured((TAKEN, 1), (FILLED, 1), (WAITED, 1))])
     assert set(measuring.metrics()) == {"test.lost"}
+    measuring.sink.write([measured((WAITED, 2), ids=(0xA, 0xB, 0, 1))])
+    assert measuring.metrics()["test.waited"].data.data_points[0].sum == 2
+    for _ in range(2):
+        measuring.sink.commit()
+        assert set(measuring.metrics()) == {"test.lost", "test.taken", "test.filled", "test.waited"}
+        (point,) = measuring.metrics()["test.waited"].data.data_points
+        assert (point.count, point.sum, point.min, point.max) == (2, 3, 1, 2)
+
+
+def test_series_of_a_histogram_are_kept_apart_until_the_end_of_the_round(measuring: Measuring) -> None:
+    kinds = ("a", "b", "a")
+    series = RecordType(
+        "Test", "series", measure=lambda record: [Measurement(WAITED, record[5][0], (("kind", record[5][1]),))]
+    )
+    measuring.sink.write([(series, 1, 2, 3, None, (number, kind), None) for number, kind in enumerate(kinds)])
     measuring.sink.commit()
-    assert set(measuring.metrics()) == {"test.lost", "test.taken", "test.filled"}
+    points = measuring.metrics()["test.waited"].data.data_points
+    found = {point.attributes["kind"]: (point.bucket_counts, point.sum) for point in points}
+    assert found == {"a": ((1, 1, 0), 2), "b": ((1, 0, 0), 1)}
+
+
+@pytest.mark.parametrize("metric", [WAITED, TAKEN])
+def test_a_value_that_its_instrument_refuses_costs_only_itself(
+    measuring: Measuring, caplog: pytest.LogCaptureFixture, metric: Metric
+) -> None:
+    wrong: Any = "text"
+    with caplog.at_level(logging.WARNING):
+        measuring.sink.write([measured((metric, 2)), measured((metric, -1)), measured((metric, wrong))])
+        measuring.sink.commit()
+    point = measuring.metrics()[metric.name].data.data_points[0]
+    assert (point.sum if metric is WAITED else point.value) == 2
+    assert measuring.sink.failed == 1
+    assert [record.name.partition(".")[0] for record in caplog.records] == ["opentelemetry", "ascend_opentelemetry"]
+
+
+SEVERAL = RecordType(
+    "Test", "several", measure=lambda record: [Measurements(WAITED, values, ATTRIBUTES) for values in record[5]]
+)
+
+
+def test_several_values_at_once_are_counted_each(measuring: Measuring) -> None:
+    record = (SEVERAL, 1, 2, 3, (0xA, 0xB, 0, 1), ([0.5, 1.5, 1.5], [4.0]), None)
+    measuring.sink.write([record, measured((WAITED, 0.5))])
+    assert measuring.sink.failed == 0
+    measuring.sink.commit()
+    (point,) = measuring.metrics()["test.waited"].data.data_points
+    assert (point.bucket_counts, point.count, point.sum, point.min, point.max) == ((2, 2, 1), 5, 8.0, 0.5, 4.0)
 
 
 def test_records_that_nobody_measures_pass(measuring: Measuring) -> None:
@@ -68,6 +133,7 @@ def test_a_record_that_cannot_be_measured_is_told_once(measuring: Measuring, cap
     with caplog.at_level(logging.WARNING):
         measuring.sink.write([broken, measured((WAITED, 1)), broken])
     assert measuring.sink.failed == 2
+    measuring.sink.commit()
     assert measuring.metrics()["test.waited"].data.data_points[0].count == 1
     assert [record.message for record in caplog.records] == [
         "RecordType('Test', 'measured'): its records cannot be measured: TypeError(\"'int' object is not iterable\")"
@@ -195,8 +261,8 @@ def test_an_instrument_that_raises_has_no_value_counted_twice() -> None:
     sink.write([measured((TAKEN, 1), (other, 1))])
     with pytest.raises(RuntimeError, match="full"):
         sink.commit()
-    sink.commit()
-    sink.commit()
+    sink.request_flush()
+    sink.request_flush()
     data: Any = reader.get_metrics_data()
     points = [metric.data.data_points[0].value for metric in data.resource_metrics[0].scope_metrics[0].metrics]
     assert points == [1]

@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from opentelemetry import metrics
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import ConsoleMetricExporter, PeriodicExportingMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 
 from ascend_opentelemetry import _runtime
@@ -79,3 +82,28 @@ def test_the_file_is_there_again_after_a_restart(runtime, folder) -> None:
     assert list(folder.iterdir()) == []
     runtime.start()
     status(folder, "none")
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_the_meter_provider_is_named(runtime, folder, monkeypatch, given) -> None:
+    provider = MeterProvider([PeriodicExportingMetricReader(ConsoleMetricExporter())], shutdown_on_exit=False)
+    if given:
+        runtime.set_meter_provider(provider)
+    else:
+        monkeypatch.setattr(metrics, "get_meter_provider", lambda: provider)
+    runtime.start()
+    assert status(folder, "none")["metrics"] == {
+        "provider": "opentelemetry.sdk.metrics._internal.MeterProvider",
+        "origin": "given" if given else "global",
+        "read": True,
+        "readers": ["PeriodicExportingMetricReader(ConsoleMetricExporter)"],
+    }
+    runtime.measuring._owned = provider
+    assert runtime.measuring.describe()["origin"] == ("given" if given else "own")
+    provider.shutdown()
+
+
+def test_without_a_meter_provider_nobody_reads(runtime, folder) -> None:
+    runtime.start()
+    found = status(folder, "none")["metrics"]
+    assert (found["read"], found["readers"], found["origin"]) == (False, [], "global")

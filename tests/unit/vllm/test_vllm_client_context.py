@@ -17,9 +17,10 @@ from test_vllm_standins import SPAN_ID, TRACE_ID, TRACEPARENT, EngineCoreRequest
 from ascend_opentelemetry.hooks import wrap
 from ascend_opentelemetry.recorder import RecordSpan
 from ascend_opentelemetry.vllm import _baggage
+from ascend_opentelemetry.vllm._refusals import ErrorResponse as ErrorHook
 from ascend_opentelemetry.vllm._requests import RequestTracker
-from ascend_opentelemetry.vllm._serving import ErrorResponse as ErrorHook
-from ascend_opentelemetry.vllm._serving import Serve, request_context, request_ids
+from ascend_opentelemetry.vllm._scope import request_context, request_ids
+from ascend_opentelemetry.vllm._serving import Serve
 
 HEADERS = {
     "traceparent": TRACEPARENT,

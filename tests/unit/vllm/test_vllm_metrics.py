@@ -10,7 +10,7 @@ import pytest
 
 from ascend_opentelemetry.recorder import Record, RecordType, recorder
 from ascend_opentelemetry.vllm import _metrics
-from ascend_opentelemetry.vllm._metrics import RecordStats, choice_ended, request_ended
+from ascend_opentelemetry.vllm._metrics import MakeStats, RecordStats, choice_ended, request_ended
 
 ATTRIBUTES = {
     "gen_ai.operation.name": "chat", "gen_ai.provider.name": "vllm", "gen_ai.request.model": "tiny",
@@ -30,15 +30,11 @@ def _clean() -> Iterator[None]:
     recorder.queue.clear()
 
 
-def measured() -> list[tuple[str, float, Any]]:
+def measured() -> list[Any]:
     """Name, value and attributes of what the queued records are measured by."""
     records = list(recorder.queue)
     recorder.queue.clear()
-    return [
-        (measurement.metric.name, measurement.value, measurement.attributes)
-        for record in records
-        for measurement in measure(record)
-    ]
+    return [(measurement[0].name, *measurement[1:]) for record in records for measurement in measure(record)]
 
 
 def measure(record: Record) -> Iterator[Any]:
@@ -108,12 +104,10 @@ def test_a_choice_has_its_phases_and_the_time_per_token_after_the_first() -> Non
     ]
 
 
-@pytest.mark.parametrize("tokens", [0, 1])
-def test_one_token_has_no_time_per_token(tokens: int) -> None:
+@pytest.mark.parametrize(("tokens", "reached"), [(0, ["queue", "prefill"]), (1, ["queue", "prefill", "decode"])])
+def test_one_token_has_no_time_per_token_and_none_no_decode(tokens: int, reached: list[str]) -> None:
     choice_ended(stats(last_token_ts=3.5), tokens, None, ATTRIBUTES)
-    assert [name for name, _, _ in measured()] == [
-        "vllm.request.queue.duration", "vllm.request.prefill.duration", "vllm.request.decode.duration",
-    ]  # fmt: skip
+    assert [name for name, _, _ in measured()] == [f"vllm.request.{phase}.duration" for phase in reached]
 
 
 def test_a_choice_has_the_phases_that_it_reached() -> None:
@@ -132,55 +126,76 @@ SCHEDULER = SimpleNamespace(
     num_running_reqs=3, num_waiting_reqs=2, num_skipped_waiting_reqs=1, kv_cache_usage=0.25,
     prefix_cache_stats=SimpleNamespace(queries=40, hits=16),
 )  # fmt: skip
-ITERATION = SimpleNamespace(num_preempted_reqs=1, num_prompt_tokens=12, num_generation_tokens=4)
+ITERATION = SimpleNamespace(
+    num_preempted_reqs=1, num_prompt_tokens=12, num_generation_tokens=4, inter_token_latencies_iter=[0.03, 0.02]
+)
 
 
-def test_the_statistics_of_a_step_are_those_that_vllm_counts() -> None:
+def made(stats: Any) -> None:
+    call(MakeStats(), lambda scheduler: stats, None)
+
+
+def call(handler: Any, function: Any, *args: Any) -> None:
+    state = handler.enter(args, {})
+    handler.exit(state, args, {}, function(*args), None)
+
+
+def test_the_statistics_of_a_step_are_those_that_vllm_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     RecordStats().enter((None,), {"scheduler_stats": SCHEDULER, "iteration_stats": ITERATION, "engine_idx": 1})
+    monkeypatch.setattr(_metrics.ranks, "data_parallel", 1)
+    made(SCHEDULER)
     engine = (("vllm.data_parallel.rank", 1),)
     assert measured() == [
+        ("vllm.inter_token_latency", [0.03, 0.02], engine),
+        ("vllm.request.preempted", 1, engine),
+        ("vllm.token.input", 12, engine),
+        ("vllm.token.output", 4, engine),
         ("vllm.request.running", 3, engine),
         ("vllm.request.waiting", 3, engine),
         ("vllm.kv_cache.utilization", 0.25, engine),
         ("vllm.prefix_cache.queried", 40, engine),
         ("vllm.prefix_cache.hit", 16, engine),
-        ("vllm.request.preempted", 1, engine),
-        ("vllm.token.input", 12, engine),
-        ("vllm.token.output", 4, engine),
     ]
 
 
-def test_a_step_may_have_one_half_of_the_statistics() -> None:
+def test_a_step_may_be_without_statistics() -> None:
     handler = RecordStats()
     handler.enter((None, SCHEDULER, None), {})
-    assert {attributes for _, _, attributes in measured()} == {ENGINE}
-    handler.enter((None, None, ITERATION), {"engine_idx": None})
-    assert [name for name, _, _ in measured()] == [
-        "vllm.request.preempted", "vllm.token.input", "vllm.token.output",
-    ]  # fmt: skip
-    handler.enter((None, None, None), {})
+    made(None)
     assert not recorder.queue
+    handler.enter((None, None, ITERATION), {"engine_idx": None})
+    assert [(name, attributes) for name, _, attributes in measured()] == [
+        ("vllm.inter_token_latency", ENGINE), ("vllm.request.preempted", ENGINE), ("vllm.token.input", ENGINE),
+        ("vllm.token.output", ENGINE),
+    ]  # fmt: skip
 
 
-def test_an_older_vllm_counts_waiting_requests_in_one_number() -> None:
-    older = SimpleNamespace(
-        **{key: value for key, value in vars(SCHEDULER).items() if key != "num_skipped_waiting_reqs"}
-    )
-    RecordStats().enter((None, older, None), {})
-    assert {name: value for name, value, _ in measured()}["vllm.request.waiting"] == 2
+@pytest.mark.parametrize("fields", [{"inter_token_latencies_iter": []}, {}])
+def test_a_step_without_a_second_token_has_no_time_between_tokens(fields: dict[str, Any]) -> None:
+    first = SimpleNamespace(num_preempted_reqs=0, num_prompt_tokens=12, num_generation_tokens=1, **fields)
+    RecordStats().enter((None, None, first), {})
+    assert [name for name, _, _ in measured()] == ["vllm.request.preempted", "vllm.token.input", "vllm.token.output"]
+
+
+def test_an_older_vllm_has_fewer_numbers_and_other_names() -> None:
+    older = {key: value for key, value in vars(SCHEDULER).items() if key != "num_skipped_waiting_reqs"}
+    older["gpu_cache_usage"] = older.pop("kv_cache_usage")  # 0.9.1
+    made(SimpleNamespace(**older))
+    values = {name: value for name, value, _ in measured()}
+    assert (values["vllm.request.waiting"], values["vllm.kv_cache.utilization"]) == (2, 0.25)
 
 
 def test_types_are_on_only_while_somebody_measures() -> None:
     for record_type in _metrics.TYPES:
         recorder.register(record_type)
     try:
-        assert [record_type.on for record_type in _metrics.TYPES] == [False] * 4
+        assert [record_type.on for record_type in _metrics.TYPES] == [False] * 5
         recorder.set_traces(True)
-        assert [record_type.on for record_type in _metrics.TYPES] == [False] * 4
+        assert [record_type.on for record_type in _metrics.TYPES] == [False] * 5
         recorder.set_traces(False)
         recorder.set_metrics(True)
         assert recorder.on
-        assert [record_type.on for record_type in _metrics.TYPES] == [True] * 4
+        assert [record_type.on for record_type in _metrics.TYPES] == [True] * 5
     finally:
         recorder.set_traces(False)
         recorder.set_metrics(False)

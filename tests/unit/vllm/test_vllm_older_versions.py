@@ -29,7 +29,7 @@ from test_vllm_standins import (
 from test_vllm_standins import SamplingParams as NewSamplingParams
 
 from ascend_opentelemetry.recorder import SAMPLED, recorder
-from ascend_opentelemetry.vllm import _lifecycle, _requests, _scheduler, _serving, _steps, _worker
+from ascend_opentelemetry.vllm import _lifecycle, _refusals, _requests, _scheduler, _scope, _steps, _worker
 from ascend_opentelemetry.vllm._carrier import carried_headers, drop_headers, put_headers
 from ascend_opentelemetry.vllm._step_types import expander
 
@@ -38,7 +38,7 @@ HEADERS = {"traceparent": f"00-{TRACE_ID:032x}-{SPAN_ID:016x}-01"}
 
 @pytest.fixture(autouse=True)
 def _recording() -> Iterator[None]:
-    _serving._scope.set(None)
+    _scope._current.set(None)
     yield from recording()
 
 
@@ -225,7 +225,7 @@ def test_a_refusal_by_a_method_is_a_request_with_its_message(by_name: bool) -> N
     arguments = {"message": "no such model"} if by_name else {}
     positional = () if by_name else ("no such model",)
     call(
-        _serving.ErrorResponse(), OpenAIServing.create_error_response, OpenAIServing(), *positional,
+        _refusals.ErrorResponse(), OpenAIServing.create_error_response, OpenAIServing(), *positional,
         err_type="NotFoundError", status_code=HTTPStatus.NOT_FOUND, **arguments,
     )  # fmt: skip
     (span,) = spans("llm_request")
@@ -237,7 +237,7 @@ def test_the_text_of_an_error_that_shows_the_prompt_stays_here() -> None:
     try:
         raise ValueError("cannot parse 'my secret'")
     except ValueError as error:
-        call(_serving.ErrorResponse(), OpenAIServing.create_error_response, OpenAIServing(), str(error))
+        call(_refusals.ErrorResponse(), OpenAIServing.create_error_response, OpenAIServing(), str(error))
     (span,) = spans("llm_request")
     assert (span[6].message, span[6].events) == ("BadRequestError", ())
 
@@ -249,7 +249,7 @@ def test_the_text_of_an_error_that_shows_the_prompt_stays_here() -> None:
 def test_an_exception_is_found_with_and_without_the_serving_object_before_it(
     method: Callable[..., Any], arguments: tuple[Any, ...]
 ) -> None:
-    call(_serving.ErrorResponse(), method, *arguments, RuntimeError("no more memory"))
+    call(_refusals.ErrorResponse(), method, *arguments, RuntimeError("no more memory"))
     (span,) = spans("llm_request")
     ((name, _, details),) = span[6].events
     assert (name, dict(details)["exception.type"]) == ("exception", "RuntimeError")

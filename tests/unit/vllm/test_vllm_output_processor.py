@@ -153,6 +153,47 @@ def test_a_request_that_was_cancelled_before_all_choices_were_added_ends_with_th
     assert nothing_is_left()
 
 
+@pytest.mark.parametrize(
+    ("error", "found"),
+    [
+        (ConnectionError("the engine is gone"), ("ConnectionError", "the engine is gone", ["error", "error"])),
+        (asyncio.CancelledError(), ("abort", "aborted before the last token", ["abort", "abort"])),
+    ],
+)
+def test_choices_that_vllm_gives_up_since_one_could_not_be_sent_have_failed(
+    error: BaseException, found: tuple[str, str, list[str]]
+) -> None:
+    class Failing(AsyncLLM):
+        async def add_request(self, request_id: str, trace_headers: Any = None) -> str:
+            parent = ParentRequest(ID, SamplingParams(n=2))
+            ids = [f"{index}_{ID}" for index in range(2)]
+            for index, child in enumerate(ids):
+                add(self.processor, EngineCoreRequest(child), None, parent, index)
+            try:
+                await self.send()
+            except BaseException:
+                await self.abort(ids)
+                raise
+            return "queue"
+
+        async def send(self) -> None:
+            await asyncio.sleep(0)
+            raise error
+
+        async def abort(self, ids: list[str]) -> None:
+            call(_output_processor.AbortRequests(), OutputProcessor.abort_requests, self.processor, ids)
+
+    with pytest.raises(type(error)):
+        asyncio.run(call(_output_processor.EngineAddRequest(), Failing.add_request, Failing(), "cmpl-x-0"))
+    (span,) = spans()
+    assert (
+        attributes(span)["error.type"],
+        span[6].message,
+        attributes(span)["gen_ai.response.finish_reasons"],
+    ) == found
+    assert nothing_is_left()
+
+
 @pytest.mark.parametrize("by_name", [False, True])
 def test_a_request_may_be_given_by_name(by_name: bool) -> None:
     processor = OutputProcessor()

@@ -39,7 +39,7 @@ from ascend_opentelemetry.recorder import (
     recorder,
     remote_context,
 )
-from ascend_opentelemetry.vllm import _request_trace, _requests, _serving, _tracing
+from ascend_opentelemetry.vllm import _request_trace, _requests, _scope, _tracing
 from ascend_opentelemetry.vllm._requests import RequestTracker
 
 ARRIVAL = 1_700_000_000_000_000_000
@@ -456,14 +456,14 @@ def test_what_the_sampler_adds_is_on_the_span() -> None:
 
 
 def test_the_headers_of_the_http_request_count_not_what_vllm_hands_on() -> None:
-    scope = _serving.Scope("chat", "tiny", {"traceparent": TRACEPARENT, "tracestate": "a=1"})
-    token = _serving._scope.set(scope)
+    scope = _scope.Scope("chat", None, SimpleNamespace(headers={"traceparent": TRACEPARENT, "tracestate": "a=1"}))
+    token = _scope._current.set(scope)
     try:
         tracker = RequestTracker()
         request = EngineCoreRequest()
         tracker.add(request, None, 0, None)
     finally:
-        _serving._scope.reset(token)
+        _scope._current.reset(token)
     tracker.finish(state(), FinishReason.STOP)
     (span,) = spans()
     assert span[4][0::2] == (TRACE_ID, SPAN_ID)

@@ -7,6 +7,7 @@ import contextvars
 import logging
 from collections.abc import AsyncGenerator, Callable, Iterator
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,8 +16,10 @@ from test_vllm_standins import SPAN_ID, TRACE_ID, TRACEPARENT, UNSAMPLED, attrib
 
 from ascend_opentelemetry.hooks import wrap
 from ascend_opentelemetry.recorder import KIND_SERVER, STATUS_ERROR, recorder
-from ascend_opentelemetry.vllm._serving import ErrorResponse as ErrorHook
-from ascend_opentelemetry.vllm._serving import Serve, current_scope, request_ids
+from ascend_opentelemetry.vllm._refusals import ErrorResponse as ErrorHook
+from ascend_opentelemetry.vllm._refusals import ExceptionHandler
+from ascend_opentelemetry.vllm._scope import current_scope, request_ids
+from ascend_opentelemetry.vllm._serving import Serve
 
 REQUEST = SimpleNamespace(model="tiny")
 RAW = SimpleNamespace(headers={"traceparent": TRACEPARENT})
@@ -69,6 +72,7 @@ def test_a_request_that_raises_is_a_span_with_the_exception() -> None:
         "gen_ai.provider.name": "vllm",
         "gen_ai.request.model": "tiny",
         "error.type": "TooLongError",
+        "http.response.status_code": 500,
     }
     assert (span[6].status, span[6].message) == (STATUS_ERROR, "too long")
     (event,) = span[6].events
@@ -135,6 +139,159 @@ def test_a_body_that_does_not_parse_is_a_request_too() -> None:
     assert [event[0] for event in span[6].events] == ["exception"]
 
 
+@pytest.mark.parametrize(
+    ("kinds", "status"),
+    [
+        (("VLLMValidationError", "VLLMClientError"), 400),
+        (("LoRAAdapterNotFoundError", "VLLMNotFoundError", "VLLMClientError"), 404),
+        (("VLLMUnprocessableEntityError", "VLLMClientError"), 422),
+        (("VLLMServerError",), 500),
+    ],
+)
+def test_a_refusal_has_the_status_that_vllm_answers_with(kinds: tuple[str, ...], status: int) -> None:
+    error: Any = Exception
+    for name in reversed(kinds):
+        error = type(name, (error,), {})
+
+    async def create(self: Any, request: Any, raw_request: Any) -> None:
+        raise error("no")
+
+    with pytest.raises(error):
+        run(serve(create, REQUEST, RAW))
+    assert [attributes(span)["http.response.status_code"] for span in spans()] == [status]
+
+
+def test_an_error_may_name_its_status() -> None:
+    class QueueOverflowError(Exception):
+        http_status = HTTPStatus.SERVICE_UNAVAILABLE
+
+    async def create(self: Any, request: Any, raw_request: Any) -> None:
+        raise QueueOverflowError
+
+    with pytest.raises(QueueOverflowError):
+        run(serve(create, REQUEST, RAW))
+    (status,) = [attributes(span)["http.response.status_code"] for span in spans()]
+    assert (type(status), status) == (int, 503)
+
+
+def handle(error: Exception, path: str, status: int = 400, **fields: Any) -> Any:
+    """What Starlette does with an exception: another task than the serving function's."""
+
+    async def exception_handler(req: Any, exc: Exception) -> Any:
+        call(ErrorHook(), create_error_response, exc)
+        return SimpleNamespace(status_code=status)
+
+    raw = SimpleNamespace(headers=RAW.headers, url=SimpleNamespace(path=path), **fields)
+    return run(wrap(exception_handler, ExceptionHandler(), "vllm:handler", "test")(raw, error))
+
+
+def test_a_body_that_does_not_parse_belongs_to_the_trace_of_its_client() -> None:
+    handle(ValueError("the whole body"), "/v1/chat/completions", scope={"server": ("10.0.0.7", 8000)})
+    (span,) = spans()
+    assert (span[4][0], span[4][2]) == (TRACE_ID, SPAN_ID)
+    assert attributes(span) == {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "vllm",
+        "server.address": "10.0.0.7",
+        "server.port": 8000,
+        "error.type": "ValueError",
+        "http.response.status_code": 400,
+    }
+    assert (span[6].status, span[6].message) == (STATUS_ERROR, "ValueError")
+    assert [dict(event[2]) for event in span[6].events] == [{"exception.type": "ValueError"}]
+
+
+@pytest.mark.parametrize(
+    ("path", "operation"),
+    [
+        ("/v1/completions", "text_completion"),
+        ("/prefix/v1/chat/completions", "chat"),
+        ("/v1/responses", "chat"),
+        ("/v1/messages", "chat"),
+        ("/v1/embeddings", "embeddings"),
+        ("/v2/rerank", "rerank"),
+        ("/score", "score"),
+        ("/classify", "classify"),
+        ("/pooling", "pooling"),
+    ],
+)
+def test_the_path_tells_what_an_unread_request_was_for(path: str, operation: str) -> None:
+    handle(TooLongError("no"), path, 500)
+    assert [attributes(span)["gen_ai.operation.name"] for span in spans()] == [operation]
+
+
+def test_what_asks_nothing_of_the_model_is_no_request_to_it() -> None:
+    handle(ValueError("no text"), "/tokenize")
+    assert spans() == []
+
+
+def test_the_exception_handler_leaves_what_a_serving_function_raised_to_its_span() -> None:
+    async def create(self: Any, request: Any, raw_request: Any) -> None:
+        raise TooLongError("too long")
+
+    with pytest.raises(TooLongError) as raised:
+        run(serve(create, REQUEST, RAW))
+    handle(raised.value, "/v1/chat/completions")
+    assert len(spans()) == 1
+
+
+def test_a_client_that_leaves_before_the_engine_has_the_request_is_an_abort() -> None:
+    async def create(self: Any, request: Any, raw_request: Any) -> None:
+        await asyncio.sleep(60)  # tokenizes
+
+    async def main() -> None:
+        task = asyncio.ensure_future(serve(create, REQUEST, RAW))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    run(main())
+    (span,) = spans()
+    assert attributes(span)["error.type"] == "abort"
+    assert "http.response.status_code" not in attributes(span)
+    assert (span[6].status, span[6].message) == (STATUS_ERROR, "aborted before the engine had the request")
+
+
+@pytest.mark.parametrize("taken", [False, True])
+def test_a_stream_that_is_left_before_its_request_is_an_abort(taken: bool) -> None:
+    async def chunks() -> AsyncGenerator[int, None]:
+        scope = current_scope()
+        assert scope is not None
+        scope.reported = taken  # as RequestTracker.add does
+        yield 1
+        raise AssertionError
+
+    async def create(self: Any, request: Any, raw_request: Any) -> AsyncGenerator[int, None]:
+        return chunks()
+
+    async def main() -> None:
+        stream = await serve(create, REQUEST, RAW)
+        await anext(stream)
+        await stream.aclose()
+
+    run(main())
+    assert [attributes(span)["error.type"] for span in spans()] == ([] if taken else ["abort"])
+
+
+@pytest.mark.parametrize(
+    ("server", "found"),
+    [
+        (("127.0.0.1", 8000), {"server.address": "127.0.0.1", "server.port": 8000}),
+        (("/run/vllm.sock", None), {"server.address": "/run/vllm.sock"}),
+        (None, {}),
+    ],
+)
+def test_a_request_says_at_which_address_the_server_got_it(server: Any, found: dict[str, Any]) -> None:
+    async def create(self: Any, request: Any, raw_request: Any) -> None:
+        raise TooLongError("too long")
+
+    with pytest.raises(TooLongError):
+        run(serve(create, REQUEST, SimpleNamespace(headers={}, scope={"server": server})))
+    (span,) = spans()
+    assert {key: value for key, value in attributes(span).items() if key.startswith("server.")} == found
+
+
 def test_an_error_after_the_engine_request_is_not_another_request() -> None:
     async def create(self: Any, request: Any, raw_request: Any = None) -> None:
         scope = current_scope()
@@ -193,6 +350,24 @@ def test_a_stream_works_in_the_scope_of_its_request() -> None:
     assert [getattr(scope, "model", scope) for scope in seen] == ["tiny", "tiny", "tiny", "closed"]
     seen.clear()
     assert run(main(0)) == [0]
+
+
+def test_a_stream_that_is_refused_has_been_answered_before() -> None:
+    async def chunks() -> AsyncGenerator[str, None]:
+        yield str(call(ErrorHook(), create_error_response, "the queue is full"))
+
+    async def create(self: Any, request: Any, raw_request: Any = None) -> AsyncGenerator[str, None]:
+        return chunks()
+
+    async def main() -> None:
+        stream = await asyncio.create_task(serve(create, REQUEST))
+        async for _ in stream:
+            pass
+
+    run(main())
+    (span,) = spans()
+    assert attributes(span)["error.type"] == "NotFoundError"
+    assert "http.response.status_code" not in attributes(span)
 
 
 def test_an_exception_of_a_stream_reaches_the_client() -> None:
@@ -284,6 +459,23 @@ def test_a_serving_function_that_calls_the_one_of_its_base_class_is_one_request(
         run(serve(create, REQUEST, RAW, handler=Serve("score")))
     assert seen == ["score"]
     assert [attributes(span)["gen_ai.operation.name"] for span in spans()] == ["score"]
+
+
+@pytest.mark.parametrize("error", [TooLongError("too long"), asyncio.CancelledError()])
+@pytest.mark.parametrize("taken", [False, True])
+def test_a_serving_function_that_calls_another_one_tells_of_an_end_once(error: BaseException, taken: bool) -> None:
+    async def inner(self: Any, request: Any, raw_request: Any = None) -> None:
+        scope = current_scope()
+        assert scope is not None
+        scope.reported = taken  # as RequestTracker.add does
+        raise error
+
+    async def create(self: Any, request: Any, raw_request: Any = None) -> None:
+        await serve(inner, SimpleNamespace(model="tiny"), handler=Serve("chat"))
+
+    with pytest.raises(type(error)):
+        run(serve(create, REQUEST, RAW, handler=Serve("messages")))
+    assert [attributes(span)["gen_ai.operation.name"] for span in spans()] == ([] if taken else ["chat"])
 
 
 def test_the_operation_may_depend_on_the_request() -> None:

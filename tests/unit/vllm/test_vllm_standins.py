@@ -12,7 +12,7 @@ from typing import Any
 from ascend_opentelemetry import vllm
 from ascend_opentelemetry.hooks import wrap
 from ascend_opentelemetry.recorder import Record, RecordType, recorder
-from ascend_opentelemetry.vllm import _output_processor, _ranks, _requests, _scheduler, _serving, _step_types, _worker
+from ascend_opentelemetry.vllm import _output_processor, _ranks, _requests, _scheduler, _scope, _step_types, _worker
 
 TRACE_ID, SPAN_ID = 0xABCDEF, 0x1234
 TRACEPARENT = f"00-{TRACE_ID:032x}-{SPAN_ID:016x}-01"
@@ -249,7 +249,7 @@ def _reset() -> None:
     _step_types.expander.__init__()
     _worker.current.depth, _worker.current.ids, _worker.current.scheduled = 0, None, {}
     _output_processor._call.set(None)
-    _serving._scope.set(None)
+    _scope._current.set(None)
 
 
 def spans(name: str | None = None) -> list[Record]:

@@ -8,6 +8,7 @@ from typing import Any
 from test_vllm_standins import CachedRequestData, NewRequestData, SchedulerOutput, output
 
 from ascend_opentelemetry.vllm._step import Expander, Step, resumed_ids
+from ascend_opentelemetry.vllm._step_ids import id_list, id_object_list
 
 
 def step_of(out: SchedulerOutput, **attributes: Any) -> Step:
@@ -116,7 +117,28 @@ def test_both_rows_of_a_step_get_the_same_text() -> None:
     step = step_of(output({"a": 4}, new={"a": 4}))
     first = expander.expand(step)
     assert expander.expand(step) is first
-    assert expander._known == {"a": [4, 1]}
+    assert expander._known["a"].steps == 1
+
+
+def test_the_texts_are_those_of_json_whatever_the_ids() -> None:
+    ids = ['a"b', "\\", "h\u00e9", "\n", "123"]
+    step = step_of(output(dict.fromkeys(ids, 2), new=dict.fromkeys(ids, 2)))
+    text = Expander().expand(step)
+    assert text == json.dumps(json.loads(text))
+    assert [entry["rid"] for entry in json.loads(text)] == ids
+    for some in ([], ids[:1], ids):
+        assert id_list(some) == json.dumps(some)
+        assert id_object_list(dict.fromkeys(some)) == json.dumps([{"rid": request_id} for request_id in some])
+
+
+def test_the_text_of_a_batch_is_made_once_and_not_kept_for_ever() -> None:
+    first = id_list({"a": 1, "b": 1})
+    assert id_list(["a", "b"]) is first
+    for number in range(1000):
+        id_list([f"{number}"])
+    again = id_list(["a", "b"])
+    assert again == first
+    assert again is not first
 
 
 def test_prompt_embeddings_have_a_length_too() -> None:
