@@ -89,7 +89,7 @@ class Custom:
         def hook(*args: Any, **kwargs: Any) -> Any:
             if not self._takes(args):
                 return original(*args, **kwargs)
-            run = Run()
+            run = Run(args, kwargs)
             function = run.sync(original)
             try:
                 result = self._function(function, *args, **kwargs)
@@ -112,7 +112,7 @@ class Custom:
         async def hook(*args: Any, **kwargs: Any) -> Any:
             if not self._takes(args):
                 return await original(*args, **kwargs)
-            run = Run()
+            run = Run(args, kwargs)
             function = run.asynchronous(original)
             try:
                 result = self._function(function, *args, **kwargs)
@@ -135,7 +135,7 @@ class Custom:
         def hook(*args: Any, **kwargs: Any) -> Any:
             if not self._takes(args):
                 return original(*args, **kwargs)
-            run = Run()
+            run = Run(args, kwargs)
             function = run.manager(original)
             try:
                 result = self._function(function, *args, **kwargs)
@@ -156,7 +156,7 @@ class Custom:
         def hook(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
             if not self._takes(args):
                 return (yield from original(*args, **kwargs))
-            run = Run()
+            run = Run(args, kwargs)
             function = run.generator(original)
             try:
                 given = self._function(function, *args, **kwargs)
@@ -177,7 +177,7 @@ class Custom:
 
     def _wrap_async_generator(self, original: Callable[..., Any]) -> Callable[..., Any]:
         async def hook(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-            run = Run()
+            run = Run(args, kwargs)
             function = run.async_generator(original)
             try:
                 if self._takes(args):

@@ -128,6 +128,7 @@ class Installer:
                     made = self._install(module, target, make_hook, missing or self._leave_out, inside)
                     if overriding is not None and made is not None and isinstance(made.owner, type):
                         self._add_family(made, target.where, overriding)
+                        self._families.look(module)  # it is still being imported
                 except Exception as error:  # noqa: BLE001 - a bad symbol must not break an import of the program
                     self.left_out.append(str(target))
                     _logger.warning("%s: %s cannot be hooked: %s", target.where, target, error)
@@ -141,6 +142,7 @@ class Installer:
         if self._active and package not in self._looked_below:
             self._looked_below.add(package)
             self._below.add(package, self._families.look)
+            wrapt.register_post_import_hook(self._families.look, package)
 
     def look_again(self) -> None:
         """Look for subclasses that override a hooked method in all modules that are imported now."""
@@ -152,15 +154,16 @@ class Installer:
         self._families.add(family)
 
     def _add_overriding(self, family: Family, cls: type) -> None:
-        target = Target(cls.__module__, f"{cls.__qualname__}.{family.name}", family.where)
+        target = Target(cls.__module__, f"{cls.__name__}.{family.name}", family.where)
         try:
             make_hook = family.overriding(target)
-            if make_hook is None:
+            if make_hook is None or not self._active or not family.claim(cls):
                 return
-            family.leave_out(cls)  # whatever comes of it: each look finds it
             made = self._install(sys.modules[cls.__module__], target, make_hook, self._leave_out, inside=True)
             if made is not None:
                 family.add(cls, control_of(made.hook))
+            if not self._active:  # another thread has taken the hooks out meanwhile
+                self.remove_all()
         except Exception as error:  # noqa: BLE001
             self.left_out.append(str(target))
             _logger.warning("%s: %s cannot be hooked: %s", target.where, target, error)

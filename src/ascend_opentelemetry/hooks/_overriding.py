@@ -31,17 +31,17 @@ class Family:
         self.overriding = overriding
         self._members: dict[type, Restrictable | None] = {}
         self._first: dict[type, type | None] = {}
-        self._left_out: set[type] = set()
+        self._claims: dict[type, object] = {}
 
     def is_overridden_in(self, cls: type) -> bool:
-        """Whether a subclass has the method itself, and it is neither hooked nor left out yet."""
+        """Whether a subclass has the method itself, and nobody has claimed it yet."""
         method = vars(cls).get(self.name)
-        is_new = cls not in self._members and cls not in self._left_out
-        return is_new and isinstance(method, (FunctionType, staticmethod, classmethod))
+        return cls not in self._claims and isinstance(method, (FunctionType, staticmethod, classmethod))
 
-    def leave_out(self, cls: type) -> None:
-        """Note that the method of a subclass cannot be hooked."""
-        self._left_out.add(cls)
+    def claim(self, cls: type) -> bool:
+        """Whether the caller is the first one to hook the method of a subclass; the drain and imports look at once."""
+        token = object()
+        return self._claims.setdefault(cls, token) is token
 
     def add(self, owner: type, control: Restrictable | None) -> None:
         """Take in the hook of one class; as long as there is one only, all calls concern it.
@@ -51,7 +51,7 @@ class Family:
             control: of the hook; None where it cannot be restricted.
         """
         self._members[owner] = control
-        self._first.clear()
+        self._first = {}  # a call that is being looked up keeps the one it has
         if len(self._members) == 2:
             for one, its_control in self._members.items():
                 self._restrict(one, its_control)
@@ -66,11 +66,15 @@ class Family:
         def concerns(args: tuple[Any, ...]) -> bool:
             if not args:
                 return True
-            kind = args[0] if isinstance(args[0], type) else type(args[0])  # of a class method it is the class
+            # of a class method it is the class; isinstance would ask an object of the program for its __class__
+            kind = args[0] if issubclass(type(args[0]), type) else type(args[0])
+            known = self._first
             try:
-                first = self._first[kind]
+                first = known[kind]
             except KeyError:
-                first = self._first[kind] = next((one for one in kind.__mro__ if one in self._members), None)
+                first = known[kind] = next((one for one in kind.__mro__ if one in self._members), None)
+            except TypeError:  # a class that its metaclass makes unhashable
+                return True
             return first is None or first is owner
 
         return concerns
@@ -101,7 +105,7 @@ class Families:
         for cls in list(_below(base)):
             module = sys.modules.get(cls.__module__)
             # of a module that is being imported, ``look`` hears later
-            if isinstance(module, ModuleType) and not getattr(module.__spec__, "_initializing", False):
+            if isinstance(module, ModuleType) and not getattr(getattr(module, "__spec__", None), "_initializing", False):
                 self._look_at(cls, module)
 
     def look(self, module: ModuleType) -> None:

@@ -18,9 +18,15 @@ class Run:
     """What became of the original in one call; makes the function that the handler gets as such.
 
     Further calls of that function give what the first one gave.
+
+    Args:
+        args: the program's.
+        kwargs: the program's.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._args = args
+        self._kwargs = kwargs
         self.started = False
         self.result: Any = _NOT_ENDED
         self.error: BaseException | None = None
@@ -186,8 +192,17 @@ class Run:
         self, error: TypeError, original: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
         """Take an error back that is the handler's: the original does not take what it was called with."""
-        if error is self.error and not _takes(original, args, kwargs):
+        if error is self.error and not self._is_programs(args, kwargs) and not _takes(original, args, kwargs):
             self.started, self.error = False, None
+
+    def _is_programs(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Whether the handler hands on what it got."""
+        return (
+            len(args) == len(self._args)
+            and kwargs.keys() == self._kwargs.keys()
+            and all(one is other for one, other in zip(args, self._args, strict=True))
+            and all(value is self._kwargs[name] for name, value in kwargs.items())
+        )
 
     def __enter__(self) -> None:
         self.started = True

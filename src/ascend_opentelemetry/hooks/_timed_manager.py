@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
 from ascend_opentelemetry.hooks._handler import Handler
-from ascend_opentelemetry.hooks._wrap import Guard, is_generator_kind
+from ascend_opentelemetry.hooks._wrap import Guard
+
+#: Code of what the two decorators make of any function.
+_HELPERS = {_make(lambda: None).__code__ for _make in cast("tuple[Any, ...]", (contextmanager, asynccontextmanager))}
 
 
 def makes_manager(function: Callable[..., Any]) -> bool:
     """Whether a function is decorated with ``contextmanager`` or ``asynccontextmanager``."""
-    return not is_generator_kind(function) and is_generator_kind(inspect.unwrap(function))
+    codes: list[object] = []
+    inspect.unwrap(function, stop=lambda one: codes.append(getattr(one, "__code__", None)))
+    return not _HELPERS.isdisjoint(codes)
 
 
 class ManagerTimer:
@@ -35,7 +40,9 @@ class ManagerTimer:
 
         def hook(*args: Any, **kwargs: Any) -> Any:
             manager = original(*args, **kwargs)
-            return _Timed(manager, _Block(handler, guard, args, kwargs)) if guard.switch.on else manager
+            if guard.switch.on and isinstance(manager, (AbstractContextManager, AbstractAsyncContextManager)):
+                return _Timed(manager, _Block(handler, guard, args, kwargs))
+            return manager
 
         return hook
 

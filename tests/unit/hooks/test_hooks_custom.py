@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 import logging
 import threading
@@ -506,6 +507,23 @@ def test_a_handler_that_calls_the_original_with_what_it_does_not_take_is_as_if_i
             f"symbols.yaml:3: the handler of tests:Original.{kind} raised TypeError: Original.{kind}() got an"
             " unexpected keyword argument 'nonsense'"
         )
+
+
+def test_an_original_that_fails_behind_a_decorator_which_takes_more_runs_once() -> None:
+    runs: list[int] = []
+
+    def plain(number: int) -> None:
+        runs.append(number)
+        raise TypeError("its own")
+
+    @functools.wraps(plain)
+    def original(number: int, **options: Any) -> None:
+        return plain(number)
+
+    made = Custom(lambda original, *args, **kwargs: original(*args, **kwargs), "tests:original", "here").wrap(original)
+    with pytest.raises(TypeError, match="its own"):
+        made(1, extra=2)
+    assert runs == [1]
 
 
 @CALLS

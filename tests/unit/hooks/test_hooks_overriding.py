@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -172,6 +173,97 @@ def test_a_subclass_of_another_package_is_found_when_the_window_opens(family, ta
     family.hooks.update()
     family.hooks.update()
     assert (own.tell(1), taken()) == (["own", 1], ["tell"])
+
+
+ALONE = """
+class Base:
+    def tell(self, x): return [x]
+class Child(Base):
+    def tell(self, x): return ["child", x]
+def make():
+    class Made(Base):
+        def tell(self, x): return ["made", x]
+    return Made
+Made = make()
+"""
+
+
+def test_subclasses_in_the_module_of_the_base_are_found_at_its_import(family, taken, caplog) -> None:
+    (family.path.parent / "noting.py").write_text(ALONE)
+    family.load("- symbol: noting:Base.tell\n")
+    alone = importlib.import_module("noting")
+    assert (alone.Child().tell(1), alone.Made().tell(1)) == (["child", 1], ["made", 1])
+    assert (taken(), caplog.messages) == (["tell"] * 2, [])
+
+
+def test_subclasses_in_the_package_itself_are_found_at_its_import(family, taken) -> None:
+    (family.path.parent / "family" / "__init__.py").write_text(
+        "from family.base import Base\nclass Top(Base):\n    def tell(self, x): return ['top', x]\n"
+    )
+    family.load(symbol("tell"))
+    assert importlib.import_module("family").Top().tell(1) == ["top", 1]
+    assert taken() == ["tell"]
+
+
+class _NoHash(type):
+    def __eq__(cls, other: object) -> bool:
+        return cls is other
+
+    __hash__ = None  # pyright: ignore[reportAssignmentType]
+
+
+class NoHash(metaclass=_NoHash):
+    pass
+
+
+class Lazy:
+    """Of the kind that loads what it stands for when it is asked for its class."""
+
+    @property
+    def __class__(self) -> type:
+        raise RuntimeError("not now")
+
+
+@pytest.mark.parametrize("make", ["NoHash", "Lazy"])
+def test_an_object_that_cannot_be_looked_at_is_called_as_ever(family, taken, make) -> None:
+    family.load(symbol("tell", more="  attributes: [{name: x, expr: x}]\n"))
+    assert family.heirs.Heir().tell(1) == ["heir", 1]
+    assert family.base.Base.tell(globals()[make](), 2) == [2]
+    assert taken() == ["tell 1", "tell 2"]
+
+
+def test_a_change_of_the_file_counts_beside_classes_that_cannot_be_looked_at(family, taken, monkeypatch) -> None:
+    family.load(symbol("tell"))
+    bare = type(sys)("bare")
+    del bare.__spec__
+    monkeypatch.setitem(sys.modules, "bare", bare)
+    bare.Own = type("Own", (family.base.Base,), {"tell": lambda self, x: ["own", x], "__module__": "bare"})
+    family.change(symbol("tell", more="  name: told\n"))
+    assert bare.Own().tell(1) == ["own", 1]
+    assert taken() == ["told"]
+
+
+def test_a_subclass_that_two_threads_look_at_is_hooked_once(family, handler) -> None:
+    looking = threading.Barrier(2, timeout=10)
+    on = False
+
+    def overriding(target: Target) -> Any:
+        if not on:
+            return None
+        looking.wait()
+        return lambda function: wrap(function, handler, str(target), "here")
+
+    assert family.heirs.Heir
+    family.installer.add(Target("family.base", "Base.tell", "here"), lambda function: function, overriding=overriding)
+    on = True
+    threads = [threading.Thread(target=family.installer.look_again) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(family.installer.installed) == [
+        "family.base:Base.tell", "family.base:Near.tell", "family.heirs:Grandchild.tell", "family.heirs:Heir.tell",
+    ]  # fmt: skip
 
 
 def test_a_handler_of_the_user_is_called_once_for_an_overriding_method(family) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -39,6 +40,25 @@ async def waiting(name: str) -> Any:
     yield f"in {name}"
 
 
+def deprecated(function: Any) -> Any:
+    @functools.wraps(function)
+    def call(*args: Any) -> Any:
+        return function(*args)
+
+    return call
+
+
+@deprecated
+def numbers() -> Iterator[int]:
+    yield 1
+
+
+@deprecated
+@contextmanager
+def outside() -> Iterator[None]:
+    yield
+
+
 def plain() -> Any:
     return swallowing("x")
 
@@ -51,8 +71,14 @@ def timed(recorder: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 
 
 def test_what_makes_a_manager() -> None:
-    assert [makes_manager(one) for one in (swallowing, refusing, waiting)] == [True] * 3
+    assert [makes_manager(one) for one in (swallowing, refusing, waiting, outside)] == [True] * 4
     assert [makes_manager(one) for one in (plain, inspect.unwrap(swallowing), inspect.unwrap(waiting))] == [False] * 3
+
+
+def test_a_generator_below_another_decorator_makes_no_manager(timed, records) -> None:
+    assert not makes_manager(numbers)
+    assert list(timed(numbers)()) == [1]
+    assert records() == []
 
 
 def test_the_block_is_timed_and_its_span_is_current(timed, records) -> None:
