@@ -1,18 +1,20 @@
 """Many values for a histogram of the SDK at once, with the result of recording each: 4 us a value otherwise.
 
 The Python SDK has no way in for what is aggregated already, so its buckets are added to here. Views, temporality and
-every reader work as ever. Where the SDK is not as expected (1.41 to 1.45 are), or a view asks for another aggregation,
-each value is recorded for itself.
+every reader work as ever. Where the SDK is not as expected (1.41 to 1.45 are), a view asks for another aggregation, or
+values without a span may be exemplars, each value is recorded for itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
+from time import time_ns
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from opentelemetry.context import Context
 
 Values: TypeAlias = npt.NDArray[np.float64]
 
@@ -35,6 +37,10 @@ class BatchHistogram:
         instrument = getattr(self._instrument, "_real_instrument", None) or self._instrument
         if not len(values) or type(instrument).__module__.startswith(_API):
             return
+        if _may_be_exemplars(instrument, attributes):
+            for value in values.tolist():
+                instrument.record(value, attributes)
+            return
         with ExitStack() as locks:
             storages = _storages(instrument)
             for storage in storages:  # nobody collects meanwhile
@@ -47,6 +53,13 @@ class BatchHistogram:
                 return
         for value in values[1:].tolist():
             instrument.record(value, attributes)
+
+
+def _may_be_exemplars(instrument: Any, attributes: Mapping[str, Any]) -> bool:
+    """Whether the exemplar filter of the provider takes values that belong to no span."""
+    config = getattr(getattr(instrument, "_measurement_consumer", None), "_sdk_config", None)
+    chosen = getattr(config, "exemplar_filter", None)
+    return chosen is not None and chosen.should_sample(0, time_ns(), attributes, Context())
 
 
 def _storages(instrument: Any) -> list[Any]:

@@ -61,7 +61,7 @@ class StatusSink:
             folder = open_folder()
             remove_stale(folder)
             self._folder = folder
-        text = json.dumps(self._content(), indent=1)
+        text = json.dumps(self._content())
         path = self._path(self._folder)
         if text != self._text or not path.exists():
             _replace(path, text)

@@ -28,10 +28,17 @@ from ascend_opentelemetry.vllm._request_attributes import MAX_TEXT, pooling_attr
 from ascend_opentelemetry.vllm._request_trace import Child, RequestTrace, end_attributes
 from ascend_opentelemetry.vllm._rows import ENGINE, encode, event_row
 from ascend_opentelemetry.vllm._scope import current_scope, request_context, request_type
+from ascend_opentelemetry.vllm._step_ids import id_list
 
 
 def _rid_rows(record: Record) -> Iterable[NativeRow]:
     yield event_row(record[1], record[0].name, record[0].domain, {"rid": record[5]})
+
+
+def _detokenize_rows(record: Record) -> Iterable[NativeRow]:
+    rid: str | list[str] = record[5]  # of a request's first token, or of all requests of a step
+    rid_json = encode(rid) if isinstance(rid, str) else id_list(rid)
+    yield record[1], 0, record[0].name, record[0].domain, f'{{"rid": {rid_json}, "type": 0}}'
 
 
 def _tokenize_rows(record: Record) -> Iterable[NativeRow]:
@@ -47,7 +54,7 @@ def _response_rows(record: Record) -> Iterable[NativeRow]:
 
 HTTP_REQUEST = RecordType(ENGINE, "httpReq", native=False, traces=False, rows=_rid_rows)
 TOKENIZE = RecordType(ENGINE, "tokenize", native=False, traces=False, rows=_tokenize_rows)
-DETOKENIZE = RecordType(ENGINE, "detokenize", native=False, traces=False, rows=_rid_rows)
+DETOKENIZE = RecordType(ENGINE, "detokenize", native=False, traces=False, rows=_detokenize_rows)
 HTTP_RESPONSE = RecordType(ENGINE, "httpRes", native=False, traces=False, rows=_response_rows)
 
 #: Finish reasons that are failures -> description of the span's status.

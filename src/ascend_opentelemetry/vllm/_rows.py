@@ -23,10 +23,9 @@ def event_row(time: int, name: str, domain: str, args: dict[str, Any]) -> Native
     return time, 0, name, domain, encode(args)
 
 
-def span_row(start: int, end: int, name: str, domain: str, rid_json: str, rest: dict[str, Any]) -> NativeRow:
-    """A span whose request list is JSON already, so that rows of one step share its bytes."""
-    tail = f", {encode(rest)[1:]}" if rest else "}"
-    return start, end - start, name, domain, f'{{"type": 2, "rid": {rid_json}{tail}'
+def span_row(start: int, end: int, name: str, domain: str, rid_json: str) -> NativeRow:
+    """A span whose request list is JSON already, so that rows of one step share its text."""
+    return start, end - start, name, domain, f'{{"type": 2, "rid": {rid_json}}}'
 
 
 def queue_row(time: int, name: str, rid: str | Sequence[str], queue: str, size: int) -> NativeRow:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextvars import Token
 from threading import get_ident
 from time import monotonic_ns, time_ns
 from typing import Any
-
-from opentelemetry.context import Context
 
 from ascend_opentelemetry.recorder import (
     KIND_INTERNAL,
@@ -33,12 +30,6 @@ from ascend_opentelemetry.vllm._step_types import EXECUTE_TYPE, KV_STATUS_TYPE, 
 
 #: Name of the attribute that carries the step's span ids on ``SchedulerOutput`` to the workers.
 STEP_ATTRIBUTE = "ascend_otel_step"
-
-
-def attach_step(span: RecordSpan) -> Token[Context] | None:
-    """Make a span of a step current; None where nothing below it could ask for its parent."""
-    # of a step that is not traced: only timers of the symbols file would become roots without it
-    return make_current(span) if span.flags or (recorder.timers and recorder.traces_on) else None
 
 
 def open_below(step: SpanIds | None) -> RecordSpan | None:

@@ -15,7 +15,6 @@ from ascend_opentelemetry.recorder import (
     RecordSpan,
     RecordType,
     SpanIds,
-    child,
     detach,
     forwards,
     open_span,
@@ -25,17 +24,17 @@ from ascend_opentelemetry.semconv import attributes as keys
 from ascend_opentelemetry.semconv import spans as span_names
 from ascend_opentelemetry.vllm._device_time import device_time
 from ascend_opentelemetry.vllm._ranks import ranks
-from ascend_opentelemetry.vllm._rows import EXECUTE, encode, id_objects, span_row
-from ascend_opentelemetry.vllm._steps import STEP_ATTRIBUTE, attach_step
+from ascend_opentelemetry.vllm._rows import EXECUTE, span_row
+from ascend_opentelemetry.vllm._step_ids import id_list, id_object_list
+from ascend_opentelemetry.vllm._steps import STEP_ATTRIBUTE, open_below
 
 
 def _runner_rows(record: Record) -> Iterable[NativeRow]:
-    yield span_row(record[1], record[2], record[0].name, record[0].domain, id_objects(record[5]), {})
+    yield span_row(record[1], record[2], record[0].name, record[0].domain, id_object_list(record[5]))
 
 
 def _tag_rows(record: Record) -> Iterable[NativeRow]:
-    rid_json = encode(list(record[5]))
-    yield span_row(record[1], record[2], record[0].name, record[0].domain, rid_json, {})
+    yield span_row(record[1], record[2], record[0].name, record[0].domain, id_list(record[5]))
 
 
 def _phase_attributes(record: Record) -> Iterable[tuple[str, Any]]:  # noqa: ARG001
@@ -109,10 +108,10 @@ class ModelRunner:
         if kwargs.get("dummy_run"):
             current.scheduled = {}
             return None
-        span = child(current.ids)
-        if span.flags:
+        span = open_below(current.ids)
+        if span is not None and span.flags:
             forwards.begin(span.span_id)
-        return span, attach_step(span), time_ns(), monotonic_ns()
+        return span, time_ns(), monotonic_ns()
 
     def exit(self, state: Any, args: Any, kwargs: Any, result: Any, error: Any) -> None:  # noqa: ARG002
         current.depth -= 1
@@ -137,8 +136,7 @@ class SampleTokens:
         current.depth += 1
         if current.depth > 1:
             return None
-        span = child(current.ids)
-        return span, attach_step(span), time_ns(), monotonic_ns()
+        return open_below(current.ids), time_ns(), monotonic_ns()
 
     def exit(self, state: Any, args: Any, kwargs: Any, result: Any, error: Any) -> None:  # noqa: ARG002
         current.depth -= 1
@@ -146,19 +144,19 @@ class SampleTokens:
             _end(SAMPLE_TYPE, state, error)
 
 
-def _end(record_type: RecordType, state: tuple[RecordSpan, Any, int, int], error: BaseException | None) -> None:
-    span, token, start, mono = state
-    if token is not None:
-        detach(token)
-    traced = bool(span.flags)
-    if traced or record_type.native_on:
-        if error is not None and traced:
+def _end(record_type: RecordType, state: tuple[RecordSpan | None, int, int], error: BaseException | None) -> None:
+    span, start, mono = state
+    if span is not None:
+        detach(span.token)
+    ids = extra = None
+    if span is not None and span.flags:
+        if error is not None:
             span.failed(error)
-        if traced and device_time.asked:
+        if device_time.asked:
             device_time.wait()
-        ids = span.ids if traced else None
+        ids, extra = span.ids, span.extra()
+    if ids is not None or record_type.native_on:
         end = start + monotonic_ns() - mono
-        extra = span.extra() if traced else None
         recorder.emit((record_type, start, end, get_ident(), ids, current.scheduled, extra))
         if ids is not None and record_type is RUNNER_TYPE:
             forwards.end(Forward(start, end, ids))

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from opentelemetry import metrics as api
-from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics import AlwaysOnExemplarFilter, MeterProvider
 from opentelemetry.sdk.metrics.export import (
     InMemoryMetricReader,
     MetricExporter,
@@ -138,6 +138,19 @@ def test_a_record_that_cannot_be_measured_is_told_once(measuring: Measuring, cap
     assert [record.message for record in caplog.records] == [
         "RecordType('Test', 'measured'): its records cannot be measured: TypeError(\"'int' object is not iterable\")"
     ]
+
+
+def test_a_filter_that_takes_values_without_a_span_gets_each() -> None:
+    reader = InMemoryMetricReader()
+    provider = MeterProvider([reader], exemplar_filter=AlwaysOnExemplarFilter(), shutdown_on_exit=False)
+    sink = MetricsSink(lambda: (provider, False), lambda on: None)
+    sink.look()
+    sink.write([measured((WAITED, 0.5)), measured((WAITED, 1.5)), measured((WAITED, 3))])
+    sink.commit()
+    point = Measuring(sink, reader, provider, []).metrics()["test.waited"].data.data_points[0]
+    assert (point.count, sorted(one.value for one in point.exemplars)) == (3, [0.5, 1.5, 3])
+    sink.shutdown(1)
+    provider.shutdown()
 
 
 def test_views_of_the_user_apply() -> None:
