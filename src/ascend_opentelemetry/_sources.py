@@ -118,7 +118,8 @@ class Sources:
         """Those that have ended give no more values of metrics."""
         for source in self._ended:
             if isinstance(source, MeasuringSource):
-                self._guarded(source, lambda source: source.silence())
+                silence = source.silence
+                self._guarded(source, lambda _: silence())  # noqa: B023 - called at once
 
     @contextmanager
     def _locked(self, timeout: float) -> Generator[None, None, None]:

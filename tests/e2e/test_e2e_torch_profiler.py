@@ -27,10 +27,13 @@ import json
 import sys
 from pathlib import Path
 
-import torch
-
 from ascend_opentelemetry.npu.torch._profiler import Options, make
 from ascend_opentelemetry.npu.torch._recording import Recording
+from ascend_opentelemetry.npu.torch._source import TorchSource
+
+TorchSource().start(leader=True)  # as a process does: before torch
+
+import torch
 
 folder, found = Path(sys.argv[1]), {}
 
@@ -62,6 +65,13 @@ with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as
     recording = record("refused")
     recording.end_now()
 found["refused"] = [recording.problem, sum(one.name == "aten::mm" for one in other.events())]
+once = torch.profiler.schedule(wait=0, warmup=1, active=1, repeat=1)
+with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], schedule=once) as other:
+    recording = record("warming up")
+    recording.end_now()
+    other.step()
+    work()
+found["warming up"] = [recording.problem, sum(one.name == "aten::mm" for one in other.events())]
 recording = record("alone")
 recording.end_now()
 found["alone"] = [recording.problem, count(recording)]
@@ -228,9 +238,10 @@ def test_profilers_of_the_program_go_before_ours_and_lose_nothing(vllm_python: P
     early = "a recording of operators ends early: another profiler of torch starts in this process"
     assert done.stderr.count(early) == 2
     reason = (
-        "another profiler of torch records in this process (vLLM's /start_profile, torch.profiler): end that one first"
+        "another profiler of torch records or warms up in this process (vLLM's /start_profile, torch.profiler): "
+        "end that one first"
     )
     assert json.loads((tmp_path / "found.json").read_text()) == {
-        "first": [10, 10], "again": [10, 10], "refused": [reason, 20], "alone": ["", 10],
+        "first": [10, 10], "again": [10, 10], "refused": [reason, 20], "warming up": [reason, 10], "alone": ["", 10],
         "written": ["again", "alone", "first"],
     }  # fmt: skip

@@ -45,8 +45,8 @@ if __name__ == "__main__":
         process.join()
 '''
 KEYS = [
-    "pid", "start_ticks", "ppid", "role", "versions", "service", "mode", "exporters", "hooks", "records", "sources",
-    "native",
+    "pid", "start_ticks", "ppid", "role", "versions", "service", "mode", "exporters", "hooks", "records", "metrics",
+    "sources", "native",
 ]  # fmt: skip
 EXPORTER_KEYS = ["endpoint", "protocol", "exported", "dropped", "last_success", "last_error"]
 METHODS = ("load", "scale", "step", "generate", "start", "fail")

@@ -50,21 +50,24 @@ def choose_ports(config: Any) -> None:
 
 
 def _first_free(host: str, first: int) -> int:
-    """That port, taken for this process; ``first`` where none is free: the exporter says so."""
+    """That port, taken for this process; ``first`` where none is free or the host is unknown: the exporter says so."""
+    try:
+        family, *_, address = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0]
+    except (OSError, UnicodeError):
+        return first
     for port in range(first, min(first + _PORTS, 65536)):
-        if _take(host, port):
+        if _take(family, (address[0], port, *address[2:])):
             if port != first:
                 _logger.info("process %d serves its metrics at http://%s:%d/metrics", os.getpid(), host, port)
             return port
     return first
 
 
-def _take(host: str, port: int) -> bool:
+def _take(family: socket.AddressFamily, address: tuple[Any, ...]) -> bool:
     name = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     try:
-        name.bind(f"\0ascend-otel-prometheus-{port}")
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as probe:
+        name.bind(f"\0ascend-otel-prometheus-{address[1]}")
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
             probe.listen()

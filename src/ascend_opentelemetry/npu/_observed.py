@@ -1,23 +1,20 @@
-"""Instruments that are read when a metric reader asks, and silent while they are off."""
+"""Instruments of the NPU that are read when a metric reader asks."""
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Generic, TypeVar
 
-from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider, Observation
+from opentelemetry.metrics import MeterProvider
 
 from ascend_opentelemetry.npu._scope import SCOPE
-from ascend_opentelemetry.recorder import meters
+from ascend_opentelemetry.recorder._observed import ObservedInstruments, Read
 from ascend_opentelemetry.semconv.metrics import Metric
 
-_logger = logging.getLogger(__name__)
+__all__ = ["ObservedMetrics", "OncePerCollection", "Read"]
 
-#: What gives the values of a metric.
-Read = Callable[[], Iterable[Observation]]
 #: Seconds in which the instruments of one collection ask one after the other.
 _COLLECTION = 0.25
 
@@ -52,8 +49,8 @@ class OncePerCollection(Generic[_T]):
             return values
 
 
-class ObservedMetrics:
-    """Observable instruments, made when they are first turned on: one of the SDK cannot be taken back.
+class ObservedMetrics(ObservedInstruments):
+    """Observable instruments of the scope of the NPU.
 
     Args:
         what: they measure, in a warning.
@@ -62,56 +59,4 @@ class ObservedMetrics:
     """
 
     def __init__(self, what: str, reads: Mapping[Metric, Read], provider: MeterProvider | None = None) -> None:
-        self._what = what
-        self._reads = reads
-        self._provider = provider
-        self._made = False
-        self.is_on = False
-
-    def turn_on(self) -> None:
-        """Measure from now on."""
-        self.is_on = True
-        if not self._made:
-            self._made = True
-            meter = meters.get(SCOPE, self._provider)
-            for metric, read in self._reads.items():
-                _CREATE[metric.instrument](meter, metric, self._guarded(read))
-
-    def turn_off(self) -> None:
-        """Give no more values."""
-        self.is_on = False
-
-    def _guarded(self, read: Read) -> Callable[[CallbackOptions], Iterable[Observation]]:
-        def callback(options: CallbackOptions) -> Iterable[Observation]:  # noqa: ARG001
-            if not self.is_on:
-                return ()
-            try:
-                return list(read())
-            except Exception as error:  # noqa: BLE001 - the SDK would log each one, with each collection
-                self.is_on = False
-                _logger.warning("metrics of %s are off: %s: %s", self._what, type(error).__name__, error)
-                return ()
-
-        return callback
-
-
-_Callback = Callable[[CallbackOptions], Iterable[Observation]]
-
-
-def _counter(meter: Meter, metric: Metric, callback: _Callback) -> None:
-    meter.create_observable_counter(metric.name, [callback], metric.unit, metric.description)
-
-
-def _up_down_counter(meter: Meter, metric: Metric, callback: _Callback) -> None:
-    meter.create_observable_up_down_counter(metric.name, [callback], metric.unit, metric.description)
-
-
-def _gauge(meter: Meter, metric: Metric, callback: _Callback) -> None:
-    meter.create_observable_gauge(metric.name, [callback], metric.unit, metric.description)
-
-
-_CREATE: Mapping[str, Callable[[Meter, Metric, _Callback], None]] = {
-    "counter": _counter,
-    "updowncounter": _up_down_counter,
-    "gauge": _gauge,
-}
+        super().__init__(SCOPE, what, {**reads}, provider)

@@ -186,10 +186,8 @@ int msptiActivityGetNextRecord(uint8_t *data, size_t valid, void **record) {
         return END;
     }
     uint32_t kind = *(uint32_t *)next;
-    if (kind < 1 || kind >= KINDS) {
-        next = NULL;
-        return INNER;
-    }
+    if (kind < 1 || kind >= KINDS)
+        return INNER; /* and the next call of this thread goes on here, as with the vendor's library */
     *record = next;
     next += sizes[kind];
     return OK;

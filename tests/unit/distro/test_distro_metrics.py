@@ -26,6 +26,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from ascend_opentelemetry import VLLMInstrumentor, _instrumentor, _runtime
 from ascend_opentelemetry._measuring import Measuring
 from ascend_opentelemetry._runtime import Runtime
+from ascend_opentelemetry.npu._observed import OncePerCollection
+from ascend_opentelemetry.npu.torch import _allocator
+from ascend_opentelemetry.npu.torch._allocator import AllocatorSource
 from ascend_opentelemetry.recorder import Recorder, meters
 from ascend_opentelemetry.version import __version__
 from ascend_opentelemetry.vllm._metrics import REQUEST_METRICS, request_ended
@@ -153,6 +156,28 @@ def test_a_provider_that_is_given_is_that_of_the_sources_too(
     instrumentor.instrument()
     assert meters.provider is None
     provider.shutdown()
+
+
+def test_instrumented_with_another_provider_that_one_has_the_sources_metrics(
+    instrumentor: VLLMInstrumentor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    devices = OncePerCollection(lambda: {0: {"num_alloc_retries": 3}})
+    monkeypatch.setattr(_allocator._allocator, "devices", devices)
+    monkeypatch.setattr(_runtime, "_make_sources", lambda: [AllocatorSource(_allocator._allocator)])
+
+    def has_retries(reader: InMemoryMetricReader) -> bool:
+        data: Any = reader.get_metrics_data()
+        scopes = data.resource_metrics[0].scope_metrics if data is not None else []
+        return "npu.allocator.retries" in [metric.name for scope in scopes for metric in scope.metrics]
+
+    made = [make(), make()]
+    for number in (0, 1, 0):
+        instrumentor.instrument(meter_provider=made[number][0])
+        assert [has_retries(reader) for _, reader in made] == [number == 0, number == 1]
+        instrumentor.uninstrument()
+        assert not has_retries(made[number][1])
+    for provider, _ in made:
+        provider.shutdown()
 
 
 def test_records_that_are_lost_are_counted(instrumentor: VLLMInstrumentor, global_recorder: Recorder) -> None:

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -106,3 +107,38 @@ def test_without_the_exporter_or_a_number_the_variable_stays(
     monkeypatch.setenv(PORT, port)
     choose_port()
     assert (os.environ[PORT], _prometheus._taken) == (port, [])
+
+
+@pytest.mark.parametrize("error", [socket.gaierror(-3, "no name server answers"), UnicodeError("label too long")])
+def test_a_host_that_is_unknown_is_looked_up_once_and_left_to_the_exporter(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_up: list[str] = []
+
+    def look_up(host: str, *_: object, **__: object) -> None:
+        looked_up.append(host)
+        raise error
+
+    monkeypatch.setattr(_prometheus, "_taken", [])
+    monkeypatch.setattr(_prometheus.socket, "getaddrinfo", look_up)
+    monkeypatch.setenv("OTEL_METRICS_EXPORTER", "prometheus")
+    monkeypatch.setenv("OTEL_EXPORTER_PROMETHEUS_HOST", "metrics-host")
+    monkeypatch.setenv(PORT, "9470")
+    choose_port()
+    assert (os.environ[PORT], looked_up, _prometheus._taken) == ("9470", ["metrics-host"], [])
+
+
+def test_ports_that_somebody_serves_cost_no_further_look_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_up: list[str] = []
+    really = socket.getaddrinfo
+
+    def look_up(host: str, *arguments: Any, **named: Any) -> Any:
+        looked_up.append(host)
+        return really(host, *arguments, **named)
+
+    monkeypatch.setattr(_prometheus, "_taken", [])
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        taken = server.getsockname()[1]
+        monkeypatch.setattr(_prometheus.socket, "getaddrinfo", look_up)
+        assert _prometheus._first_free("127.0.0.1", taken) > taken
+    assert looked_up == ["127.0.0.1"]

@@ -4,15 +4,28 @@ from typing import Any
 
 import psutil
 import pytest
+from opentelemetry import metrics as api
 from opentelemetry.metrics import NoOpMeterProvider
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from ascend_opentelemetry.host._metrics import HostMetrics
+from ascend_opentelemetry.recorder import _observed
+from ascend_opentelemetry.recorder._meters import Meters
 from ascend_opentelemetry.version import __version__
 from tests.unit.host.conftest import until
 from tests.unit.recorder.test_recorder_fork import in_child
 
 MODES = {"user", "nice", "system", "idle", "iowait", "interrupt", "steal"}
 STATES = {"used", "free", "cached", "buffers"}
+
+
+@pytest.fixture
+def meters(monkeypatch: pytest.MonkeyPatch) -> Meters:
+    """The meter provider of the process, as these instruments alone know it."""
+    meters = Meters()
+    monkeypatch.setattr(_observed, "meters", meters)
+    return meters
 
 
 def collected(reader: Any) -> dict[str, Any]:
@@ -55,7 +68,10 @@ def test_names_units_kinds_and_attributes_are_those_of_the_conventions(provider,
     assert sum(shares.values()) == pytest.approx(1.0)
 
 
-def test_instruments_are_made_once_and_silent_while_off(provider, reader, caplog) -> None:
+def test_instruments_are_made_once_and_silent_while_off(provider, reader, monkeypatch, caplog) -> None:
+    names: list[str] = []
+    really = provider.get_meter
+    monkeypatch.setattr(provider, "get_meter", lambda name, *more: names.append(name) or really(name, *more))
     metrics = HostMetrics(provider)
     assert collected(reader) == {}
     for _ in range(3):
@@ -63,7 +79,7 @@ def test_instruments_are_made_once_and_silent_while_off(provider, reader, caplog
         assert set(collected(reader)) >= {"system.memory.usage", "system.memory.utilization"}
         metrics.turn_off()
         assert collected(reader) == {}
-    assert caplog.messages == []
+    assert (names, caplog.messages) == (["ascend_opentelemetry.host"], [])
 
 
 def test_nothing_is_read_while_nobody_collects(provider, reader, monkeypatch) -> None:
@@ -97,6 +113,48 @@ def test_what_cannot_be_read_is_one_warning(provider, reader, monkeypatch, caplo
     for _ in range(3):
         collected(reader)
     assert caplog.messages == ["metrics of the host are off: PermissionError: /proc/meminfo"]
+
+
+def test_a_provider_without_meters_is_one_warning(meters, caplog) -> None:
+    metrics = HostMetrics()
+    meters.provider = object()
+    metrics.turn_on()
+    assert not metrics.is_on
+    assert caplog.messages == [
+        "metrics of the host are off: AttributeError: 'object' object has no attribute 'get_meter'"
+    ]
+
+
+@pytest.mark.parametrize("is_given", [(True, False, True), (False, True, False)])
+def test_a_provider_that_becomes_the_global_one_keeps_its_instruments(provider, reader, meters, is_given) -> None:
+    metrics = HostMetrics()
+
+    def child() -> list[int]:
+        states: list[int] = []
+        for number, given in enumerate(is_given):
+            meters.provider = provider if given else None
+            metrics.turn_on()
+            if number == 0:
+                api.set_meter_provider(provider)
+            states.append(len(points(collected(reader)["system.memory.usage"], "system.memory.state")))
+            metrics.turn_off()
+        return states
+
+    assert in_child(child) == [4, 4, 4]
+
+
+def test_a_provider_that_is_set_while_they_are_on_has_them_from_then_on(provider, reader, meters) -> None:
+    other_reader = InMemoryMetricReader()
+    other = MeterProvider([other_reader], shutdown_on_exit=False)
+    metrics = HostMetrics()
+    meters.provider = provider
+    metrics.turn_on()
+    for now, of_now, of_then in ((other, other_reader, reader), (provider, reader, other_reader)):
+        meters.provider = now
+        assert "system.memory.usage" in collected(of_now)
+        assert collected(of_then) == {}
+    metrics.turn_off()
+    other.shutdown()
 
 
 @pytest.mark.parametrize("provider", [None, NoOpMeterProvider()])

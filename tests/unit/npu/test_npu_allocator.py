@@ -20,6 +20,8 @@ from ascend_opentelemetry.npu import _events, _observed
 from ascend_opentelemetry.npu.dcmi._driver import Driver
 from ascend_opentelemetry.npu.torch import _allocator
 from ascend_opentelemetry.npu.torch._allocator import Allocator, AllocatorSource, statistics
+from ascend_opentelemetry.recorder import _observed as observed_instruments
+from ascend_opentelemetry.recorder._meters import Meters
 from devtools.otlp_receiver import to_json
 from devtools.semconv import load
 from tests.support.live_check import LiveCheck
@@ -248,3 +250,21 @@ def test_a_forked_child_is_silent_until_it_starts(source, npu, reader, allocator
     assert collect(reader, allocator) == {}
     source.start(leader=False)
     assert collect(reader, allocator)["npu.allocator.memory"] == STATES
+
+
+def test_the_provider_of_the_process_now_has_the_values_and_a_former_one_has_none(npu, allocator, monkeypatch) -> None:
+    meters = Meters()
+    monkeypatch.setattr(observed_instruments, "meters", meters)
+    readers = [InMemoryMetricReader(), InMemoryMetricReader()]
+    providers = [MeterProvider([reader], shutdown_on_exit=False) for reader in readers]
+    source = AllocatorSource(allocator, _allocator.make(allocator))
+    for number in (0, 1, 0):
+        meters.provider = providers[number]
+        source.start(leader=False)
+        assert collect(readers[number], allocator)["npu.allocator.memory"] == STATES
+        assert collect(readers[1 - number], allocator) == {}
+        source.shutdown(1)
+        source.silence()
+        assert [collect(reader, allocator) for reader in readers] == [{}, {}]
+    for provider in providers:
+        provider.shutdown()

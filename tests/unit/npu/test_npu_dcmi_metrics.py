@@ -18,6 +18,8 @@ from ascend_opentelemetry.npu import _observed
 from ascend_opentelemetry.npu._observed import ObservedMetrics
 from ascend_opentelemetry.npu.dcmi import _hw_metrics
 from ascend_opentelemetry.npu.dcmi._driver import Driver
+from ascend_opentelemetry.recorder import _observed as observed_instruments
+from ascend_opentelemetry.recorder._meters import Meters
 from devtools.otlp_receiver import to_json
 from devtools.semconv import load
 from tests.support.live_check import LiveCheck
@@ -181,3 +183,19 @@ def test_an_error_of_ours_is_one_warning(metrics, reader, driver, monkeypatch, c
         driver.readings.reset()
         collect(reader)
     assert caplog.messages == ["metrics of NPUs are off: ValueError: no such field"]
+
+
+def test_a_provider_that_is_set_while_they_are_on_has_them_and_the_former_one_none(driver, reader, monkeypatch) -> None:
+    meters = Meters()
+    monkeypatch.setattr(observed_instruments, "meters", meters)
+    other_reader = InMemoryMetricReader()
+    provider, other = (MeterProvider([one], shutdown_on_exit=False) for one in (reader, other_reader))
+    metrics = _hw_metrics.make(driver)
+    meters.provider = provider
+    metrics.turn_on()
+    assert len(points(collect(reader)["hw.power"])) == 2
+    meters.provider = other
+    assert (collect(reader), len(points(collect(other_reader)["hw.power"]))) == ({}, 2)
+    metrics.turn_off()
+    provider.shutdown()
+    other.shutdown()

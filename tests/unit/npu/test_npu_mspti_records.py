@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -109,7 +109,7 @@ def test_an_external_id_is_that_of_the_thread_which_has_pushed_it(library, stand
 def test_none_of_many_records_of_any_mixture_is_lost(library, stand_in, monkeypatch) -> None:
     monkeypatch.setattr(_buffers, "SIZE", 4096)
     opened, reader = session(library)
-    monkeypatch.setattr(reader, "_walk_by_library", lambda *_: pytest.fail("a call a record"))
+    asked = count_calls(monkeypatch, opened)
     kinds = [Kind.KERNEL] * 40 + [Kind.API, Kind.KERNEL] * 30 + [Kind.API] * 9 + [Kind.MARKER] + [Kind.KERNEL] * 9
     for number, kind in enumerate(kinds):
         if kind is Kind.KERNEL:
@@ -122,6 +122,7 @@ def test_none_of_many_records_of_any_mixture_is_lost(library, stand_in, monkeypa
     for kind, key in ((Kind.KERNEL, "correlation"), (Kind.API, "correlation"), (Kind.MARKER, "id")):
         assert sorted(row[key] for row in found[kind]) == [number for number, one in enumerate(kinds) if one is kind]
     assert reader.unreadable == 0
+    assert len(asked) == 3, "once a kind, not a record"
 
 
 SIZES = {Kind.MARKER: 7, Kind.KERNEL: 7, Kind.API: 6, Kind.EXTERNAL_CORRELATION: 3, Kind.COMMUNICATION: 9}
@@ -142,6 +143,20 @@ def mixture(random: np.random.Generator, kinds: Sequence[Kind], below: int) -> t
     return np.asarray(words, dtype=np.uint64).view(np.uint8), expected
 
 
+def count_calls(monkeypatch: pytest.MonkeyPatch, opened: MsptiSession) -> list[int]:
+    """Buffers that the library is to go through from now on."""
+    library = opened._library
+    records = library.records
+    calls: list[int] = []
+
+    def counted(address: int, valid: int) -> Iterator[int]:
+        calls.append(address)
+        return records(address, valid)
+
+    monkeypatch.setattr(library, "records", counted)
+    return calls
+
+
 def is_guessed(reader: Reader, buffer: Bytes) -> bool:
     """Whether all records are found at once."""
     halves = buffer.view(np.uint32)
@@ -156,11 +171,16 @@ def test_records_are_found_at_once_or_one_by_one_whatever_numbers_are_in_them(li
     random = np.random.default_rng(below)
     mixtures = [mixture(random, random.choice(np.asarray(list(SIZES)), 60).tolist(), below) for _ in range(8)]
     for buffer, expected in mixtures:
-        found = reader._walk(buffer, len(buffer)) or {}
+        found = reader._walk(buffer, len(buffer))
         assert {kind: words.tolist() for kind, words in found.items()} == expected
-        # cut inside of a record, it is no list of records
-        cuts = [8 * word + more for words in expected.values() for word in words for more in (4, 8)]
-        assert [cut for cut in cuts if reader._walk(buffer, cut) is not None] == []
+        # cut inside of a record, it holds those before, and what is left of that one is counted
+        for word in [word for words in expected.values() for word in words]:
+            for more in (4, 8):
+                reader.unreadable = 0
+                found = reader._walk(buffer, 8 * word + more)
+                before = {kind: [one for one in words if one < word] for kind, words in expected.items()}
+                assert {kind: words.tolist() for kind, words in found.items()} == {k: v for k, v in before.items() if v}
+                assert reader.unreadable == more
     assert all(is_guessed(reader, buffer) for buffer, _ in mixtures) is at_once
 
 
@@ -230,6 +250,57 @@ def test_a_record_that_ends_too_early_is_left_out_and_counted_once(library, stan
     assert caplog.messages == [
         f"{library}: 44 bytes of a buffer hold no whole record; they are left out, and so are later ones"
     ]
+
+
+@pytest.mark.parametrize("rest", [56, 40, 4])
+def test_a_first_record_with_no_other_behind_it_says_nothing_of_the_length_of_its_kind(library, rest) -> None:
+    opened, reader = session(library)
+    opened.let_go()
+    buffer, _ = mixture(np.random.default_rng(1), [Kind.KERNEL] * 100, 2**31)
+    first = np.append(buffer[:56], np.zeros(rest, dtype=np.uint8))
+    assert [len(rows) for rows in reader.read(first, len(first)).values()] == [1]
+    assert reader.unreadable == rest
+    assert len(reader.read(buffer, len(buffer))[Kind.KERNEL]) == 100
+    assert (reader.unreadable, reader._strides) == (rest, {Kind.KERNEL: 56})
+
+
+@pytest.mark.parametrize("size", [24, 52])
+def test_a_lone_record_that_is_cut_is_left_out_and_counted(library, size) -> None:
+    opened, reader = session(library)
+    opened.let_go()
+    buffer, _ = mixture(np.random.default_rng(1), [Kind.KERNEL], 2**31)
+    assert reader.read(buffer, size) == {}
+    assert reader.unreadable == size
+
+
+class OfOneThread:
+    """The walk of the vendor's library: an unknown kind leaves the position of the thread where it is."""
+
+    path = "libmspti.so"
+
+    def __init__(self) -> None:
+        self._of_thread = threading.local()
+
+    def records(self, address: int, valid: int) -> Iterator[int]:
+        while (position := getattr(self._of_thread, "position", 0)) < valid:
+            kind = ctypes.c_uint32.from_address(address + position).value
+            if kind not in SIZES:
+                return
+            self._of_thread.position = position + 8 * SIZES[Kind(kind)]
+            yield address + position
+        self._of_thread.position = 0
+
+
+def test_a_buffer_that_breaks_off_does_not_spoil_the_next_ones() -> None:
+    reader = Reader(OfOneThread())  # type: ignore[arg-type]
+    good, _ = mixture(np.random.default_rng(1), [Kind.API, Kind.KERNEL] * 50, 2**31)
+    for cut, kernels in ((len(good), 50), (3 * 104, 3), (len(good), 50)):
+        bad = np.append(good[:cut], np.full(56, 255, dtype=np.uint8))
+        reader.unreadable = 0
+        assert len(reader.read(bad, len(bad))[Kind.KERNEL]) == kernels
+        assert reader.unreadable == 56
+    more, _ = mixture(np.random.default_rng(1), [Kind.MARKER] * 3, 2**31)
+    assert len(reader.read(more, len(more))[Kind.MARKER]) == 3
 
 
 def test_a_buffer_that_is_no_list_of_records_gives_none(library, stand_in) -> None:

@@ -19,9 +19,11 @@ from ascend_opentelemetry.npu.operators._live import OperatorWindows
 from ascend_opentelemetry.npu.operators._self_times import SelfTimes
 from ascend_opentelemetry.npu.recordings._json import read
 from ascend_opentelemetry.npu.recordings._sink import RecordingSink
-from ascend_opentelemetry.npu.torch import _profiler, _source
+from ascend_opentelemetry.npu.torch import _other_profilers, _profiler, _source
 from ascend_opentelemetry.npu.torch._host_operators import HostOperators
+from ascend_opentelemetry.npu.torch._other_profilers import WarmUp
 from ascend_opentelemetry.npu.torch._profiler import HostOperator, Options, ProfilerError
+from ascend_opentelemetry.npu.torch._recording import Recording
 from ascend_opentelemetry.npu.torch._source import TorchSource
 from ascend_opentelemetry.recorder import Forward, SourceWindow, recorder
 
@@ -59,7 +61,7 @@ class FakeProfiler:
 
 
 def nobody() -> None:
-    """Another profiler does not start."""
+    """Another profiler does not start, or nothing is done."""
 
 
 class Run:
@@ -291,6 +293,107 @@ def test_another_profiler_is_refused_where_its_thread_may_not_end_ours(run, tmp_
     one.source.close()
     one.step()
     assert [name for name, _ in one.made[0].calls] == ["start", "stop"]
+
+
+class Torch:
+    """As much of torch as its profiler needs; notes what is done, in this order."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.done: list[str] = []
+        self.exit: Callable[[], None] = nobody
+        self.profiler: Any = ModuleType("torch.autograd.profiler")
+        self.profiler._is_profiler_enabled = False
+        self.profiler._prepare_profiler = lambda: self.done.append("prepare")
+        self.profiler._disable_profiler = lambda: self.done.append("disable")
+        self.profiler.profile = lambda **_: SimpleNamespace(
+            __enter__=nobody, __exit__=lambda *_: self.exit(), kineto_results=SimpleNamespace(events=list)
+        )
+        modules = {
+            "torch.autograd.profiler": self.profiler,
+            "torch.autograd": SimpleNamespace(_add_metadata_json=lambda *_: None),
+            "torch._C._profiler": SimpleNamespace(_ExperimentalConfig=lambda profile_all_threads: None),
+        }
+        for name, module in modules.items():
+            monkeypatch.setitem(_profiler.sys.modules, name, module)
+
+
+@pytest.fixture
+def warm_up(monkeypatch: pytest.MonkeyPatch) -> WarmUp:
+    new = WarmUp()
+    monkeypatch.setattr(_other_profilers, "warm_up", new)
+    return new
+
+
+def test_another_profiler_that_warms_up_is_not_disturbed(monkeypatch, warm_up) -> None:
+    torch = Torch(monkeypatch)
+    TorchSource().start(leader=True)
+    profiler = _profiler.make(Options(), 5)
+    torch.profiler._prepare_profiler()
+    with pytest.raises(ProfilerError, match="another profiler of torch records or warms up in this process"):
+        profiler.start(nobody)
+    torch.profiler._disable_profiler()
+    profiler.start(nobody)
+    profiler.stop()
+    assert torch.done == ["prepare", "disable"]
+
+
+def test_a_warm_up_that_fails_is_none(monkeypatch, warm_up) -> None:
+    torch = Torch(monkeypatch)
+
+    def fail() -> None:
+        raise RuntimeError("no Kineto")
+
+    torch.profiler._prepare_profiler = fail
+    warm_up.watch()
+    with pytest.raises(RuntimeError, match="no Kineto"):
+        torch.profiler._prepare_profiler()
+    assert not _other_profilers.is_running()
+
+
+def test_a_torch_is_watched_once_and_may_lack_the_functions(monkeypatch, warm_up) -> None:
+    torch = Torch(monkeypatch)
+    disable = torch.profiler._disable_profiler
+    del torch.profiler._disable_profiler
+    warm_up.watch()
+    watched = torch.profiler._prepare_profiler
+    assert not hasattr(torch.profiler, "_disable_profiler")
+    torch.profiler._disable_profiler = disable
+    warm_up.watch()
+    assert (torch.profiler._prepare_profiler, torch.profiler._disable_profiler) == (watched, disable)
+
+
+def test_another_profiler_waits_while_ours_ends(monkeypatch, caplog) -> None:
+    torch = Torch(monkeypatch)
+    recording = Recording(lambda: _profiler.make(Options(), 5), 5, 0)
+    recording.step(True)
+    other = threading.Thread(target=lambda: torch.profiler._prepare_profiler())
+
+    def exit_() -> None:
+        other.start()
+        other.join(0.2)
+        torch.done.append("exit")
+
+    torch.exit = exit_
+    assert recording.end_now()
+    other.join(10)
+    assert torch.done == ["exit", "prepare"]
+    assert (recording.problem, caplog.messages) == ("", []), "it did not end for that one"
+
+
+def test_other_profilers_are_not_watched_any_more_where_ours_fails_to_end(monkeypatch) -> None:
+    torch = Torch(monkeypatch)
+    prepare = torch.profiler._prepare_profiler
+    recording = Recording(lambda: _profiler.make(Options(), 5), 5, 0)
+    recording.step(True)
+    assert torch.profiler._prepare_profiler is not prepare
+
+    def fail() -> None:
+        raise RuntimeError("it is lost")
+
+    torch.exit = fail
+    recording.end_now()
+    assert recording.problem == "torch's profiler has given no recording: it is lost"
+    assert torch.profiler._prepare_profiler is prepare
 
 
 def test_the_fields_of_the_config_file_reach_the_profiler(run, tmp_path) -> None:

@@ -127,7 +127,9 @@ class Library:
         return self._functions["ActivityFlushAll"](1)
 
     def records(self, address: int, valid: int) -> Iterator[int]:
-        """Addresses of the records of a buffer; must be gone through to the end, on one thread.
+        """Addresses of the records of a buffer, on a thread that has gone through no other one but to its end.
+
+        The library remembers for each thread where it has come to, also where an unknown kind ends the walk.
 
         Args:
             address: of the buffer.

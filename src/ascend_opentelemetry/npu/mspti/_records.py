@@ -81,24 +81,20 @@ class Reader:
 
     def read(self, buffer: Bytes, valid: int) -> dict[Kind, Records]:
         """Copies of the records in the first ``valid`` bytes, a kind each; fields that a short record lacks are 0."""
-        valid = min(valid, len(buffer))
-        offsets = self._walk(buffer, valid)
-        if offsets is None:
-            offsets = self._walk_by_library(buffer, valid)
+        offsets = self._walk(buffer, min(valid, len(buffer)))
         words = buffer[: len(buffer) // _WORD * _WORD].view(np.uint64)
         return {Kind(kind): self._take(words, kind, found) for kind, found in offsets.items() if kind in FIELDS}
 
-    def _walk(self, buffer: Bytes, valid: int) -> dict[int, Words] | None:
-        """Offsets in words, by kind; None where the last record does not end the buffer."""
-        if valid % _WORD:
-            return None
-        halves = buffer[:valid].view(np.uint32)
+    def _walk(self, buffer: Bytes, valid: int) -> dict[int, Words]:
+        """Offsets in words, by kind; what is behind the last whole record is left out and counted."""
+        halves = buffer[: valid // _WORD * _WORD].view(np.uint32)
         kinds = halves[::2]
+        end = len(kinds)
         found = self._guess(halves, kinds)
         if found is None:
-            found = self._follow(buffer, valid, kinds)
-        if found is None:
-            return None
+            found, end = self._follow(kinds)
+        if end * _WORD < valid:
+            self._leave_out(valid - end * _WORD)
         kind_of = kinds[found]
         return {kind: found[kind_of == kind] for kind in np.flatnonzero(np.bincount(kind_of)).tolist()}
 
@@ -123,63 +119,48 @@ class Reader:
         begins = np.append(found, len(kinds))
         return found if begins[0] == 0 and (begins[1:] == ends).all() else None
 
-    def _follow(self, buffer: Bytes, valid: int, kinds: Halves) -> Words | None:
-        """Offsets of the records, one after the other; asks for the length of kinds that were not met yet."""
+    def _follow(self, kinds: Halves) -> tuple[Words, int]:
+        """Offsets of the whole records, one after the other, and where the last one ends."""
         view = memoryview(kinds.data)
         found: list[int] = []
         word, end = 0, len(kinds)
         while word < end:
             kind = view[word]
-            stride = self._strides.get(kind)
-            if stride is None:
-                stride = self._ask_length(buffer, valid, word * _WORD) if 0 < kind < _KINDS else 0
-                if not stride:
-                    return None
-                self._strides[kind] = stride
+            stride = self._strides.get(kind) or self._ask_length(kind)
+            if not stride or word + stride // _WORD > end:
+                break
             found.append(word)
             word += stride // _WORD
-        return np.asarray(found, dtype=np.int64) if word == end else None
+        return np.asarray(found, dtype=np.int64), word
 
-    def _ask_length(self, buffer: Bytes, valid: int, offset: int) -> int:
-        """The length of the record that begins there, which the next one tells; 0 where it is none.
+    def _ask_length(self, kind: int) -> int:
+        """The length of the records of a kind, which is remembered; 0 where the library knows none.
 
-        Asked on a thread of its own: the library remembers for each thread where its walk has come to.
+        Asked of words that all look like the first one of such a record, so that there is a next one to tell it, and
+        on a thread of its own: the library remembers for each thread where its walk has come to.
         """
-        address = buffer.ctypes.data + offset
+        if not 0 < kind < _KINDS:
+            return 0
+        words = np.full(2 * _LONGEST // _WORD, kind, dtype=np.uint64)
         found: list[int] = []
-        records = self._library.records(address, valid - offset)
+        records = self._library.records(words.ctypes.data, words.nbytes)
         thread = threading.Thread(target=lambda: found.extend(islice(records, 2)), name="ascend-otel-mspti-length")
         thread.start()
         thread.join()
-        if not found or found[0] != address:
+        length = found[1] - found[0] if len(found) > 1 else 0
+        if length % _WORD or not 0 < length <= _LONGEST:
             return 0
-        length = found[-1] - address or valid - offset
-        return length if length % _WORD == 0 and 0 < length <= _LONGEST else 0
+        self._strides[kind] = length
+        return length
 
-    def _walk_by_library(self, buffer: Bytes, valid: int) -> dict[int, Words]:
-        """The same by the library, record by record to the end; what is not whole is left out and counted."""
-        address = buffer.ctypes.data
-        offsets = [record - address for record in self._library.records(address, valid)]
-        offsets = [offset for offset in offsets if offset % _WORD == 0 and 0 <= offset <= valid - _WORD]
-        lengths = np.diff([*offsets, valid]).tolist()
-        kinds = [int.from_bytes(buffer[offset : offset + 4].tobytes(), "little") for offset in offsets]
-        self._strides = {}
-        for kind, length in zip(kinds, lengths, strict=True):  # all but the last one are followed by a record
-            if length % _WORD == 0 and 0 < length <= _LONGEST:
-                self._strides.setdefault(kind, length)
-        found: dict[int, list[int]] = {}
-        read = 0
-        for kind, offset, length in zip(kinds, offsets, lengths, strict=True):
-            if length >= self._strides.get(kind, length + 1):
-                found.setdefault(kind, []).append(offset // _WORD)
-                read += self._strides[kind]
-        if not self.unreadable and read < valid:
+    def _leave_out(self, number: int) -> None:
+        """So many bytes."""
+        if not self.unreadable:
             _logger.warning(
                 "%s: %d bytes of a buffer hold no whole record; they are left out, and so are later ones",
-                self._library.path, valid - read,
+                self._library.path, number,
             )  # fmt: skip
-        self.unreadable += valid - read
-        return {kind: np.asarray(words, dtype=np.int64) for kind, words in found.items()}
+        self.unreadable += number
 
     def _take(self, words: npt.NDArray[np.uint64], kind: int, offsets: Words) -> Records:
         type_ = _record_type(Kind(kind), self._strides[kind])

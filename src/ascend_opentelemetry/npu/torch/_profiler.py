@@ -130,8 +130,8 @@ class _HostProfiler:
     def start(self, give_way: Callable[[], None]) -> None:
         if _other_profilers.is_running():
             raise ProfilerError(
-                "another profiler of torch records in this process (vLLM's /start_profile, torch.profiler): end that one "
-                "first"
+                "another profiler of torch records or warms up in this process (vLLM's /start_profile, torch.profiler): "
+                "end that one first"
             )
         profile = import_module("torch.autograd.profiler").profile
         options = self._options
@@ -150,10 +150,8 @@ class _HostProfiler:
         self._precedence.begin()
 
     def stop(self) -> None:
-        if self._precedence is not None:
-            self._precedence.end()
         try:
-            self._profile.__exit__(None, None, None)
+            self._exit()
             self._events = self._profile.kineto_results.events()
             if self._options.folder is not None:
                 self.folder = self._write(self._options.folder)
@@ -161,6 +159,14 @@ class _HostProfiler:
             raise ProfilerError(f"torch's profiler has given no recording: {_first_line(error)}") from error
         finally:
             self._profile = None
+
+    def _exit(self) -> None:
+        """Until it is done, who starts another profiler waits."""
+        try:
+            self._profile.__exit__(None, None, None)
+        finally:
+            if self._precedence is not None:
+                self._precedence.end()
 
     def _write(self, below: Path) -> Path:
         folder = below / f"torch_{socket.gethostname()}_{os.getpid()}_{time.time_ns() // 1_000_000}"

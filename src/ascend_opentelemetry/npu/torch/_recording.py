@@ -100,9 +100,11 @@ class Recording:
         Raises:
             RuntimeError: that thread may not end this one; torch refuses a second start with the same.
         """
+        ends_anyway = self._ended_ns > 0
         if not self.end_now():
             raise RuntimeError("Profiler is already enabled by ascend-opentelemetry in another thread")
-        _logger.warning("a recording of operators ends early: another profiler of torch starts in this process")
+        if not ends_anyway:
+            _logger.warning("a recording of operators ends early: another profiler of torch starts in this process")
 
     def operators(self) -> Iterable[HostOperator]:
         """The operators that were recorded, once it is over."""

@@ -10,7 +10,7 @@ from functools import partial
 
 from ascend_opentelemetry.npu import _asked_by, _settings
 from ascend_opentelemetry.npu._profiling_session import tell
-from ascend_opentelemetry.npu.torch import _profiler
+from ascend_opentelemetry.npu.torch import _other_profilers, _profiler
 from ascend_opentelemetry.npu.torch._host_operators import HostOperators
 from ascend_opentelemetry.npu.torch._profiler import Options, Profiler
 from ascend_opentelemetry.npu.torch._recording import Recording
@@ -55,7 +55,8 @@ class TorchSource:
         self._longest = {"start": 0.0, "stop": 0.0}
 
     def start(self, *, leader: bool) -> None:
-        """Begin to sample where the environment says so."""
+        """Begin to sample where the environment says so; a window may ask for a recording at any time."""
+        _other_profilers.warm_up.watch()
         if _settings.operators(os.environ, warn=leader) == "torch":
             self._sampling = threading.Event()
             threading.Thread(target=self._sample, args=(self._sampling,), name="ascend-otel-torch", daemon=True).start()
