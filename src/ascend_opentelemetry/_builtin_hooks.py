@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import functools
+import logging
+import sys
 
 from packaging.version import InvalidVersion, Version
 
 from ascend_opentelemetry import symbols, vllm
 from ascend_opentelemetry.hooks import Handler, Installer, MakeHook, Spellings, Target, wrap
+
+_logger = logging.getLogger(__name__)
 
 _WHERE = "built-in symbol"
 
@@ -23,9 +27,25 @@ def install(installer: Installer) -> None:
 def _hook_override(installer: Installer, hooked: set[str], owner: type, name: str, handler: Handler) -> None:
     """Hook a method that is known only now, unless an engine before has had it hooked."""
     target = Target(owner.__module__, f"{owner.__qualname__}.{name}", _WHERE)
-    if str(target) not in hooked:
-        hooked.add(str(target))
+    if str(target) in hooked:
+        return
+    hooked.add(str(target))
+    if _has_its_name(owner):
         installer.add(target, lambda function: wrap(function, handler, str(target), _WHERE))
+        return
+    installer.left_out.append(str(target))
+    _logger.warning(
+        "%s is not hooked, and what it does is not recorded: its class was made inside of a function; define it at the"
+        " top of its module", target,
+    )  # fmt: skip
+
+
+def _has_its_name(kind: type) -> bool:
+    """Whether the qualified name of a class leads to it from its module."""
+    found: object = sys.modules.get(kind.__module__)
+    for part in kind.__qualname__.split("."):
+        found = getattr(found, part, None)
+    return found is kind
 
 
 def _maker(hooked: vllm.Hooked) -> MakeHook:

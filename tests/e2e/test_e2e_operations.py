@@ -130,6 +130,8 @@ TREES: dict[str, list[Node]] = {
     ],
     "responses": [TEXT],
     "messages": [TEXT],
+    "batch": [TEXT, TEXT],
+    "tokens": [TEXT],
     "remote decode": [
         request(
             {**REQUEST, **ENDED, **SAMPLING, "gen_ai.latency.time_in_model_decode": float,
@@ -222,7 +224,7 @@ def generating(vllm_python: Path, tiny_model: Path, tmp_path_factory: pytest.Tem
     """A server that drafts tokens, takes 32 of them a step, and has an adapter and a connector."""
     folder = tmp_path_factory.mktemp("generating")
     adapter = write_adapter(folder / "adapter")
-    args = ["--max-num-batched-tokens", "32", "--enable-lora", "--max-lora-rank", "8"]
+    args = ["--max-num-batched-tokens", "32", "--enable-lora", "--max-lora-rank", "8", "--enable-scale-out"]
     args += ["--lora-modules", f"words={adapter}", "--speculative-config", json.dumps(SPECULATION)]
     args += ["--kv-transfer-config", json.dumps(TRANSFER)]
     path = [STAND_IN["PYTHONPATH"], *(str(SUPPORT / name) for name in ("numba_stand_in", "transfer"))]
@@ -245,6 +247,12 @@ def generating(vllm_python: Path, tiny_model: Path, tmp_path_factory: pytest.Tem
         asked.post("responses", "/v1/responses", input="hello hello", max_output_tokens=8, temperature=0)
         message = {"role": "user", "content": "hello hello"}
         asked.post("messages", "/v1/messages", messages=[message], max_tokens=8, temperature=0)
+        asked.post(
+            "batch", "/v1/chat/completions/batch", messages=[[message], [message]], max_tokens=8,
+            add_generation_prompt=False, **greedy,  # so that both fit into one step
+        )  # fmt: skip
+        parameters = {"max_tokens": 8, **greedy}
+        asked.post("tokens", "/inference/v1/generate", token_ids=[5, 6, 7], sampling_params=parameters)
         answer = asked.post(
             "remote decode", "/v1/completions", prompt="hello hello", max_tokens=1,
             kv_transfer_params={"do_remote_decode": True}, **greedy,
@@ -282,8 +290,8 @@ def test_the_tree_of_a_pooling_request(pooling: Asked, kind: str) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "operation"),
-    [("chat", "chat"), ("responses", "chat"), ("messages", "chat"), ("chunked", "text_completion"),
-     ("embeddings", "embeddings"), ("score", "score"), ("rerank", "rerank")],
+    [("chat", "chat"), ("responses", "chat"), ("messages", "chat"), ("batch", "chat"), ("tokens", "text_completion"),
+     ("chunked", "text_completion"), ("embeddings", "embeddings"), ("score", "score"), ("rerank", "rerank")],
 )  # fmt: skip
 def test_each_request_names_its_operation(generating: Asked, pooling: Asked, kind: str, operation: str) -> None:
     asked = pooling if kind in POOLING_TREES else generating

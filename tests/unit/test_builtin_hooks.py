@@ -108,6 +108,32 @@ class Alien:
     assert own.Scheduler.schedule is plain
 
 
+def test_a_class_that_no_module_leads_to_is_said_to_be_made_inside_of_a_function(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Scheduler:
+        kv_cache_manager = None
+
+        def schedule(self) -> None: ...
+
+    plain = Scheduler.schedule
+    installer = Installer()
+    _builtin_hooks.install(installer)
+    for _ in range(2):
+        engine = SimpleNamespace(scheduler=Scheduler(), model_executor=None)
+        vllm.ENGINE_INIT.exit(None, (engine,), {}, None, None)
+    installer.remove_all()
+    assert Scheduler.schedule is plain
+    assert [name for name in installer.left_out if name.startswith(__name__)] == [
+        f"{__name__}:{Scheduler.__qualname__}.schedule"
+    ]
+    (message,) = [message for message in caplog.messages if "schedule" in message]
+    assert message.endswith(
+        "<locals>.Scheduler.schedule is not hooked, and what it does is not recorded: its class was made inside of a"
+        " function; define it at the top of its module"
+    )
+
+
 def test_a_scheduler_of_another_kind_is_named_once_and_left_alone(caplog: pytest.LogCaptureFixture) -> None:
     class Alien:
         def schedule(self) -> None: ...

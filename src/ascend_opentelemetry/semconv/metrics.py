@@ -408,7 +408,7 @@ VLLM_INTER_TOKEN_LATENCY: Final = Metric(
     name="vllm.inter_token_latency",
     instrument="histogram",
     unit="s",
-    description="Time between two outputs of a choice, as the API server gets them.",
+    description="Time between two outputs of a choice, by when EngineCore made them.",
     boundaries=(
         0.01,
         0.025,
@@ -431,7 +431,7 @@ VLLM_INTER_TOKEN_LATENCY: Final = Metric(
         80.0,
     ),
 )
-"""Time between two outputs of a choice, as the API server gets them."""
+"""Time between two outputs of a choice, by when EngineCore made them."""
 
 VLLM_KV_CACHE_UTILIZATION: Final = Metric(
     name="vllm.kv_cache.utilization",

@@ -15,7 +15,7 @@ from ascend_opentelemetry.vllm._failures import shows_request, status_of
 from ascend_opentelemetry.vllm._metrics import REQUEST_METRICS, request_ended
 from ascend_opentelemetry.vllm._operations import operation_of_path
 from ascend_opentelemetry.vllm._request_attributes import MAX_TEXT
-from ascend_opentelemetry.vllm._scope import Scope, current_scope, enter_scope, request_ids, request_type, wanted
+from ascend_opentelemetry.vllm._scope import Scope, current_scope, request_ids, request_type, scope_of, wanted
 
 #: Attribute of an exception: an ``llm_request`` tells of it. Other tasks, without its scope, handle it.
 _MARK = "ascend_otel_reported"
@@ -77,17 +77,20 @@ def _is_news(scope: Scope, error: BaseException) -> bool:
     return not known
 
 
-def report_response(scope: Scope, response: Any, cause: Any, *, private: bool = False) -> None:
+def report_response(scope: Scope, response: Any, cause: Any) -> None:
     """Record a refusal by what the client is answered (``ErrorResponse``)."""
     info = getattr(response, "error", response)
     exception = cause if isinstance(cause, BaseException) else None
     # older versions hand over the text of the error that they handle
-    private = private or shows_request(exception or sys.exc_info()[1])
+    private = shows_request(exception or sys.exc_info()[1])
     report(scope, str(info.type), str(info.message), exception, int(info.code), private=private)
 
 
 class ErrorResponse:
-    """``create_error_response(message or exception, ...)``, a method up to vLLM 0.16: every refusal goes through it."""
+    """``create_error_response(message or exception, ...)``, a method up to vLLM 0.16: every refusal goes through it.
+
+    So do errors of what is no request to the model, for which no serving function was called.
+    """
 
     switch = wanted
 
@@ -96,19 +99,14 @@ class ErrorResponse:
     def exit(self, state: None, args: tuple[Any, ...], kwargs: Mapping[str, Any], result: Any, error: Any) -> None:  # noqa: ARG002
         cause = next((arg for arg in args if isinstance(arg, (str, BaseException))), kwargs.get("message"))
         scope = current_scope()
-        if error is not None or getattr(cause, _MARK, False) or (scope and scope.reported):
-            return
-        unread = scope is None
-        if scope is None:  # refused before the serving function
-            scope = Scope("unknown", None, None)
-            enter_scope(scope)
-        report_response(scope, result, cause, private=unread)
+        if error is None and scope is not None and not scope.reported and not getattr(cause, _MARK, False):
+            report_response(scope, result, cause)
 
 
 class ExceptionHandler:
-    """``exception_handler(request, exception) -> JSONResponse`` and its like: what no serving function was called for.
+    """``exception_handler(request, exception) -> JSONResponse`` and its like: what failed outside the serving function.
 
-    A body that does not parse is one, and its text may quote the body.
+    A body that does not parse is such a failure, and its text may quote the body.
     """
 
     switch = wanted
@@ -118,6 +116,9 @@ class ExceptionHandler:
         if getattr(error, _MARK, False):
             return None
         error.__dict__[_MARK] = True  # for the error response that is made of it
+        scope = scope_of(raw)
+        if scope is not None:  # the task of the serving function was another one
+            return None if scope.reported else scope
         operation = operation_of_path(raw.url.path)
         return Scope(operation, None, raw) if operation is not None else None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from contextvars import ContextVar
 from time import time_ns
 from typing import Any
@@ -76,6 +76,9 @@ class Scope:
         self.trace_id = 0
 
 
+#: Of a serving call in the ASGI scope of its request.
+_KEY = "ascend_opentelemetry.scope"
+
 _current: ContextVar[Scope | None] = ContextVar("ascend_otel_scope", default=None)
 
 
@@ -97,6 +100,21 @@ def current_scope() -> Scope | None:
 def enter_scope(scope: Scope) -> None:
     """From here on the calling task, and those that it starts, work for this call."""
     _current.set(scope)
+
+
+def scope_of(raw: Any) -> Scope | None:
+    """The first serving call for a request of a client (Starlette's ``Request``), in whatever task it was."""
+    return _connection(raw).get(_KEY)
+
+
+def keep_scope(raw: Any, scope: Scope) -> None:
+    """Let others who have the request of the client find its serving call."""
+    _connection(raw)[_KEY] = scope
+
+
+def _connection(raw: Any) -> MutableMapping[str, Any]:
+    """The ASGI scope of a request: one object for all that the server does for it."""
+    return getattr(raw, "scope", {})
 
 
 def client_context(headers: Mapping[str, str] | None) -> Context:

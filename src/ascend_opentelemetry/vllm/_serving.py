@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any, TypeVar
 
 from ascend_opentelemetry.vllm._refusals import report_abort, report_error, report_response
-from ascend_opentelemetry.vllm._scope import Scope, current_scope, enter_scope, wanted
+from ascend_opentelemetry.vllm._scope import Scope, current_scope, enter_scope, keep_scope, scope_of, wanted
 
 _logger = logging.getLogger(__name__)
 
@@ -75,9 +75,10 @@ class Serve:
         serving, request = args[0], args[1] if len(args) > 1 else kwargs.get("request")
         raw = args[2] if len(args) > 2 else kwargs.get("raw_request")
         outer = current_scope()
-        if outer is not None and outer.body == id(request):
-            return None  # a serving function that calls the one of its base class
+        if scope_of(raw) is not None or (outer is not None and outer.body == id(request)):
+            return None  # called by another serving function
         operation = self._operation if isinstance(self._operation, str) else self._operation(serving, request)
         scope = Scope(operation, request, raw)
         enter_scope(scope)
+        keep_scope(raw, scope)
         return scope

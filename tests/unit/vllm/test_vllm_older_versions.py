@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -220,12 +221,22 @@ class OpenAIServing:
         return ErrorResponse(str(message), "BadRequestError", 400)
 
 
+def refuse(method: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+    """What a serving function does."""
+
+    def serving() -> None:
+        _scope.enter_scope(_scope.Scope("chat", None, None))
+        call(_refusals.ErrorResponse(), method, *args, **kwargs)
+
+    contextvars.copy_context().run(serving)
+
+
 @pytest.mark.parametrize("by_name", [False, True])
 def test_a_refusal_by_a_method_is_a_request_with_its_message(by_name: bool) -> None:
     arguments = {"message": "no such model"} if by_name else {}
     positional = () if by_name else ("no such model",)
-    call(
-        _refusals.ErrorResponse(), OpenAIServing.create_error_response, OpenAIServing(), *positional,
+    refuse(
+        OpenAIServing.create_error_response, OpenAIServing(), *positional,
         err_type="NotFoundError", status_code=HTTPStatus.NOT_FOUND, **arguments,
     )  # fmt: skip
     (span,) = spans("llm_request")
@@ -237,7 +248,7 @@ def test_the_text_of_an_error_that_shows_the_prompt_stays_here() -> None:
     try:
         raise ValueError("cannot parse 'my secret'")
     except ValueError as error:
-        call(_refusals.ErrorResponse(), OpenAIServing.create_error_response, OpenAIServing(), str(error))
+        refuse(OpenAIServing.create_error_response, OpenAIServing(), str(error))
     (span,) = spans("llm_request")
     assert (span[6].message, span[6].events) == ("BadRequestError", ())
 
@@ -249,7 +260,7 @@ def test_the_text_of_an_error_that_shows_the_prompt_stays_here() -> None:
 def test_an_exception_is_found_with_and_without_the_serving_object_before_it(
     method: Callable[..., Any], arguments: tuple[Any, ...]
 ) -> None:
-    call(_refusals.ErrorResponse(), method, *arguments, RuntimeError("no more memory"))
+    refuse(method, *arguments, RuntimeError("no more memory"))
     (span,) = spans("llm_request")
     ((name, _, details),) = span[6].events
     assert (name, dict(details)["exception.type"]) == ("exception", "RuntimeError")

@@ -8,6 +8,7 @@ import logging
 from collections.abc import AsyncGenerator, Callable, Iterator
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from time import time_ns
 from types import SimpleNamespace
 from typing import Any
 
@@ -128,15 +129,28 @@ def test_older_versions_make_the_refusal_where_no_hook_is() -> None:
     assert [attributes(span)["http.response.status_code"] for span in spans()] == [404]
 
 
-def test_a_body_that_does_not_parse_is_a_request_too() -> None:
-    async def handler() -> None:
-        call(ErrorHook(), create_error_response, ValueError("no JSON"))
-        call(ErrorHook(), create_error_response, ValueError("no JSON"))
+def test_an_error_for_which_no_serving_function_was_called_is_no_request_and_hides_none() -> None:
+    async def create(self: Any, request: Any, raw_request: Any = None) -> None:
+        call(ErrorHook(), create_error_response, "no such model")
 
-    run(handler())
-    (span,) = spans()
-    assert attributes(span)["gen_ai.operation.name"] == "unknown"
-    assert [event[0] for event in span[6].events] == ["exception"]
+    async def main() -> None:
+        call(ErrorHook(), create_error_response, ValueError("no such adapter"))
+        assert spans() == []
+        await asyncio.create_task(serve(create, REQUEST))
+
+    run(main())
+    assert [attributes(span)["gen_ai.operation.name"] for span in spans()] == ["chat"]
+
+
+def test_a_serving_function_that_calls_another_one_is_one_request() -> None:
+    async def create_chat(self: Any, request: Any, raw_request: Any) -> ErrorResponse:
+        return call(ErrorHook(), create_error_response, "no such model")
+
+    async def create_messages(self: Any, request: Any, raw_request: Any) -> ErrorResponse:
+        return await serve(create_chat, SimpleNamespace(model="converted"), raw_request)
+
+    run(serve(create_messages, REQUEST, SimpleNamespace(headers={}, scope={})))
+    assert [attributes(span)["gen_ai.request.model"] for span in spans()] == ["tiny"]
 
 
 @pytest.mark.parametrize(
@@ -206,6 +220,9 @@ def test_a_body_that_does_not_parse_belongs_to_the_trace_of_its_client() -> None
     [
         ("/v1/completions", "text_completion"),
         ("/prefix/v1/chat/completions", "chat"),
+        ("/v1/chat/completions/batch", "chat"),
+        ("/cohere/v2/chat", "chat"),
+        ("/inference/v1/generate", "text_completion"),
         ("/v1/responses", "chat"),
         ("/v1/messages", "chat"),
         ("/v1/embeddings", "embeddings"),
@@ -233,6 +250,22 @@ def test_the_exception_handler_leaves_what_a_serving_function_raised_to_its_span
         run(serve(create, REQUEST, RAW))
     handle(raised.value, "/v1/chat/completions")
     assert len(spans()) == 1
+
+
+@pytest.mark.parametrize("taken", [False, True])
+def test_what_fails_after_the_serving_function_belongs_to_its_request(taken: bool) -> None:
+    async def create(self: Any, request: Any, raw_request: Any) -> str:
+        scope = current_scope()
+        assert scope is not None
+        scope.reported = taken  # as RequestTracker.add does
+        return "inf"
+
+    connection = {"server": ("10.0.0.7", 8000)}
+    run(serve(create, REQUEST, SimpleNamespace(headers={}, scope=connection)))
+    served = time_ns()
+    handle(ValueError("inf is no JSON"), "/v1/chat/completions", scope=connection)
+    found = [(attributes(span)["gen_ai.request.model"], span[1] <= served <= span[2]) for span in spans()]
+    assert found == ([] if taken else [("tiny", True)])
 
 
 def test_a_client_that_leaves_before_the_engine_has_the_request_is_an_abort() -> None:
