@@ -105,7 +105,9 @@ class Families:
         for cls in list(_below(base)):
             module = sys.modules.get(cls.__module__)
             # of a module that is being imported, ``look`` hears later
-            if isinstance(module, ModuleType) and not getattr(getattr(module, "__spec__", None), "_initializing", False):
+            if isinstance(module, ModuleType) and not getattr(
+                getattr(module, "__spec__", None), "_initializing", False
+            ):
                 self._look_at(cls, module)
 
     def look(self, module: ModuleType) -> None:
