@@ -55,9 +55,11 @@ def start(monkeypatch) -> Iterator[Start]:
 
 
 def doctor(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[str, Any]]:
-    """Exit code and report."""
+    """Exit code and report, without the note on the oldest OpenTelemetry."""
     code = main(["doctor", "--json", *arguments])
-    return code, json.loads(capsys.readouterr().out)
+    report = json.loads(capsys.readouterr().out)
+    report["findings"] = [one for one in report["findings"] if "is too old to instrument" not in one["cause"]]
+    return code, report
 
 
 def test_the_variables_of_the_one_service_count(start, capsys, monkeypatch) -> None:
