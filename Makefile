@@ -37,7 +37,7 @@ e2e: ## tests with the real server
 
 reliability: ## the tests that inject faults, and docs/reliability.md with what they saw
 	@$(VLLM) notes=$$(mktemp -d) && export ASCEND_OTEL_TEST_RELIABILITY=$$notes ASCEND_OTEL_TEST_VLLM=1 && \
-	$$vllm $(PYTEST) -m reliability tests && $$vllm -m tests.support.reliability && rm -r $$notes
+	$$vllm $(PYTEST) -m reliability tests/integration tests/e2e && $$vllm -m tests.support.reliability && rm -r $$notes
 
 versions: ## the hooks against the source of each supported vLLM, and the core of the e2e tests on an older one
 	@$(PYTHON) -m devtools.vllm_sources >/dev/null && $(VLLM) \
